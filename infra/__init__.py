@@ -1,0 +1,1 @@
+"""Infrastructure: the template, its deployment, and the local stack."""

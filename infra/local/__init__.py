@@ -1,0 +1,1 @@
+"""The local stack: our own Kinesis beside MiniStack."""

@@ -1,0 +1,48 @@
+"""The counters that live in a shard's snapshot, per state_epoch. Their names are written to stores: never rename one.
+
+The audit holds, for every shard::
+
+    positions = accepted + duplicate_in_window + duplicate_below_window + duplicate_foreign
+              + type_not_read + sum(failed) + control + ledger + misrouted
+
+and for every aggregate ``accepted = applied + filtered + late``. A corrupt or foreign misrouted aggregate is one
+position (its record); an own misrouted aggregate counts each of its events under ``misrouted``.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = ["AggregateCounters", "Counters"]
+
+
+class AggregateCounters(msgspec.Struct):
+    """Events of one aggregate. ``corrections`` are applied events that changed a pane already emitted."""
+
+    applied: int = 0
+    filtered: int = 0
+    late: int = 0
+    corrections: int = 0
+
+
+class Counters(msgspec.Struct):
+    """Positions of one shard by what became of them, and what a host's redeliveries cost.
+
+    ``redelivered`` counts events at or below the last applied position: they are no new positions, and the number
+    depends on the host's luck, not on the stream.
+    """
+
+    positions: int = 0
+    accepted: int = 0
+    duplicate_in_window: int = 0
+    duplicate_below_window: int = 0
+    duplicate_foreign: int = 0
+    type_not_read: int = 0
+    control: int = 0
+    ledger: int = 0
+    misrouted: int = 0
+    failed: dict[str, int] = msgspec.field(default_factory=dict)
+    redelivered: int = 0
+    aggregates: dict[str, AggregateCounters] = msgspec.field(default_factory=dict)
+    threshold_events_raised: int = 0
+    threshold_events_cleared: int = 0

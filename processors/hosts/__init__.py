@@ -1,0 +1,1 @@
+"""What drives shard sessions: the local loop; Lambda and the KCL later."""

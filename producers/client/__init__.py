@@ -1,0 +1,1 @@
+"""The producer client: events in, acknowledged records out."""

@@ -1,0 +1,1 @@
+"""Sinks: the Parquet archive, its delivery, queries over it, and the audit."""

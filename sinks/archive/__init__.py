@@ -1,0 +1,1 @@
+"""The archive: its layout, tables and columns."""

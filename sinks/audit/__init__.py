@@ -1,0 +1,1 @@
+"""The audit: what was acknowledged is archived, and is counted once."""

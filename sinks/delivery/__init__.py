@@ -1,0 +1,1 @@
+"""Own delivery: raw events to Parquet objects with positions."""
