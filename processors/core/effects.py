@@ -157,13 +157,13 @@ class ThresholdEvent:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveObject:
-    """One object for the archive: `rows` are JSON Lines, `name` is its key below the archive's root.
+    """One object for the archive: `body` is written as it is, `name` is its key below the archive's root.
 
     The name stands here and not in whoever delivers it, so that a second delivery overwrites the first.
     """
 
     name: str
-    rows: bytes
+    body: bytes
 
 
 @dataclass(slots=True)

@@ -1,0 +1,81 @@
+"""The definition of a pipeline, as plain values. `parse_pipeline` reads it from TOML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from streamgauge.events.catalogue import Catalogue
+from streamgauge.events.mapping import EventMapping
+from streamgauge.processors.core.expressions import Expression
+
+__all__ = ["Aggregate", "Measure", "MeasureKind", "Pipeline", "Threshold", "TumblingWindow"]
+
+MeasureKind = Literal["count", "sum", "min", "max", "mean"]
+
+
+@dataclass(frozen=True, slots=True)
+class TumblingWindow:
+    """Windows of `size_ms`, aligned to the epoch: an event at t belongs to the one that starts at t - t % size."""
+
+    size_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """``name = kind(field)``; `field` is a path such as ``data.temp``, None for ``count()``.
+
+    Nulls are left out: ``count(field)`` counts values. ``is_integer``: sum, min and max of an integer field are int64.
+    """
+
+    name: str
+    kind: MeasureKind
+    field: str | None
+    is_integer: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """One ``[[aggregate]]``. `key` are paths; `where` is None or an expression over event fields."""
+
+    name: str
+    key: tuple[str, ...]
+    window: TumblingWindow
+    allowed_lateness_ms: int
+    where: Expression | None
+    measures: tuple[Measure, ...]
+    serve: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """One ``[[threshold]]`` over the measures of `aggregate`."""
+
+    name: str
+    aggregate: str
+    raise_when: Expression
+    clear_when: Expression | None
+    detail_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """A whole pipeline file, checked. Durations in milliseconds; `mapping` is None for CloudEvents."""
+
+    name: str
+    stream: str
+    event_types: tuple[str, ...]
+    state_epoch: int
+    out_of_orderness_ms: int
+    future_bound_ms: int
+    resend_horizon_ms: int
+    foreign_horizon_ms: int
+    max_w: int
+    catalogue: Catalogue
+    mapping: EventMapping | None
+    aggregates: tuple[Aggregate, ...]
+    thresholds: tuple[Threshold, ...]
+
+    def aggregate(self, name: str) -> Aggregate | None:
+        """The aggregate of that name."""
+        return next((aggregate for aggregate in self.aggregates if aggregate.name == name), None)
