@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["EventBatch", "FieldColumn"]
+from streamgauge.events.envelope import Event
+from streamgauge.processors.core.effects import FailedEvent, FailureReason
+
+__all__ = ["ControlRecord", "Decoded", "EventBatch", "FieldColumn", "Outcome"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +27,28 @@ class FieldColumn:
     present: NDArray[np.bool_]
 
 
+class Outcome(IntEnum):
+    """What decoding made of an event whose identity it could read."""
+
+    READ = 0
+    TYPE_NOT_READ = 1
+    """Of a type that the catalogue has and the pipeline does not name."""
+    FAILED = 2
+    """To be stored with the reason in ``EventBatch.failures``, unless it is a duplicate."""
+
+
 @dataclass(slots=True)
 class EventBatch:
-    """n events of types that the pipeline reads, in stream order; every array and list has length n.
+    """n events whose identity could be read, in stream order; every array and list has length n.
+
+    All of them take part in the removal of duplicates; only those whose ``outcome`` is READ are applied. Of the others
+    time and fields may be missing (0 and not present).
 
     record : int64
-        Index into ``record_sequence_numbers`` of the record that held the event.
+        Index into ``Decoded.sequence_numbers`` of the record that held the event.
     sub_sequence : int64
         Place in that record: 0 in a plain one.
-    arrival_ms, time_ms : int64
+    time_ms : int64
         Milliseconds since the epoch.
     source : int64
         Index into ``sources`` (distinct within the batch) and ``source_windows`` (W, or 0 for a foreign source).
@@ -39,15 +56,17 @@ class EventBatch:
         Of events of ours; -1 for foreign ones.
     ids
         The CloudEvents id; for mapped records without one, the position as text.
+    outcome : uint8
+        An `Outcome`.
+    failures
+        By index, for the rows whose outcome is FAILED: the reason, and a detail that names field and value.
     fields
         By path: ``subject``, ``partitionkey``, ``type``, ``source`` (strings) and ``data.<name>[.<name>…]``; only what
         the pipeline names.
     """
 
-    record_sequence_numbers: list[int]
     record: NDArray[np.int64]
     sub_sequence: NDArray[np.int64]
-    arrival_ms: NDArray[np.int64]
     time_ms: NDArray[np.int64]
     source: NDArray[np.int64]
     sources: list[str]
@@ -55,8 +74,39 @@ class EventBatch:
     sequence: NDArray[np.int64]
     ids: list[str]
     partition_keys: list[str]
+    outcome: NDArray[np.uint8]
+    failures: dict[int, tuple[FailureReason, str]]
     fields: Mapping[str, FieldColumn]
     payloads: list[bytes]
 
     def __len__(self) -> int:
         return len(self.payloads)
+
+
+@dataclass(frozen=True, slots=True)
+class ControlRecord:
+    """A tick or end_of_input, and the record that held it (index as in `EventBatch`)."""
+
+    record: int
+    sub_sequence: int
+    event: Event
+
+
+@dataclass(slots=True)
+class Decoded:
+    """What one batch of records held. ``sequence_numbers`` and ``arrival_ms`` are per record, arrival as it was given.
+
+    ``failed`` are those without a readable identity; ``positions`` counts everything, as `Counters` defines it:
+    ``positions = len(batch) + len(failed) + len(controls) + ledger + misrouted``.
+    """
+
+    sequence_numbers: list[int]
+    arrival_ms: NDArray[np.int64]
+    last_sub_sequence: int
+    """Sub-sequence number of the last event of the last record; with its sequence number, the position reached."""
+    batch: EventBatch
+    controls: list[ControlRecord]
+    failed: list[FailedEvent]
+    positions: int
+    ledger: int
+    misrouted: int
