@@ -110,3 +110,5 @@ class Decoded:
     positions: int
     ledger: int
     misrouted: int
+    redelivered: int
+    """Events at or below the position already applied: skipped before anything else, and no positions."""

@@ -8,8 +8,9 @@ Layout (all integers little-endian)::
     rest      one zstd frame: 4 bytes length of the header, the header, the columns' bytes one after the other
 
 The header is JSON: ``{"columns": [{"name", "kind", "count", "bytes"}, …]}``. Kinds: ``i8`` int64, ``f8`` float64,
-``u8`` uint64, ``u1`` uint8, ``b1`` bool, ``s`` UTF-8 strings and ``y`` byte strings, both as 4-byte lengths followed by the
-bytes. What the columns mean is the business of who wrote them; ``state_format`` among them says which reader fits.
+``u8`` uint64, ``u1`` uint8, ``b1`` bool, ``s`` UTF-8 strings and ``y`` byte strings, both as 4-byte lengths followed
+by the bytes. What the columns mean is the business of who wrote them; ``state_format`` among them says which reader
+fits.
 """
 
 from __future__ import annotations
