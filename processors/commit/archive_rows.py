@@ -1,8 +1,8 @@
 """The JSON Lines objects that a shard session writes beside the Parquet files of raw events.
 
-Processors must fit a Lambda zip, so they have no Parquet writer: these tables are gzip-compressed JSON Lines, one row a
-line, which Athena and DuckDB both read. Times are RFC 3339 UTC text. An object's name holds who wrote it, so that no two
-writes meet; a failed or late object counts only if a row of ``streamgauge_commits`` lists it.
+Processors must fit a Lambda zip, so they have no Parquet writer: these tables are gzip-compressed JSON Lines, one row
+a line, which Athena and DuckDB both read. Times are RFC 3339 UTC text. An object's name holds who wrote it, so that no
+two writes meet; a failed or late object counts only if a row of ``streamgauge_commits`` lists it.
 """
 
 from __future__ import annotations
