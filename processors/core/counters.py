@@ -5,7 +5,7 @@ The audit holds, for every shard::
     positions = accepted + duplicate_in_window + duplicate_below_window + duplicate_foreign
               + type_not_read + sum(failed) + control + ledger + misrouted
 
-and for every aggregate ``accepted = applied + filtered + late``. A corrupt or foreign misrouted aggregate is one
+and for every aggregate ``accepted = accepted_before + applied + filtered + late``. A corrupt or foreign misrouted aggregate is one
 position (its record); an own misrouted aggregate counts each of its events under ``misrouted``.
 """
 
@@ -17,8 +17,13 @@ __all__ = ["AggregateCounters", "Counters"]
 
 
 class AggregateCounters(msgspec.Struct):
-    """Events of one aggregate. ``corrections`` are applied events that changed a pane already emitted."""
+    """Events of one aggregate. ``corrections`` are applied events that changed a pane already emitted.
 
+    ``accepted_before`` is what the shard had accepted when the aggregate was added to the pipeline: 0 for those that
+    were there from the beginning.
+    """
+
+    accepted_before: int = 0
     applied: int = 0
     filtered: int = 0
     late: int = 0

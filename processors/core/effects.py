@@ -55,6 +55,8 @@ class FailureReason(StrEnum):
     """The record's partition key is not the one that the event claims, or lies outside the shard's range."""
     FUTURE = "future"
     """The event's time is further past its arrival than ``future_bound`` allows."""
+    OVERFLOW = "overflow"
+    """Adding the event would take an integer sum out of 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,10 @@ class ThresholdEvent:
     its id however often it is computed. `rule_sequence` is the position of the deciding record and an index within it:
     of two events of one (pipeline, state_epoch, rule, key) the one with the higher `rule_sequence` holds.
     `takes_back` is the id of the crossing that a correction takes back.
+
+    `kind` says what happened in the window, `state` what holds after it. They differ only where a correction moved
+    several crossings at once: each of its events carries the state after all of them, so that whichever a responder
+    takes for the last one is right.
     """
 
     id: str
@@ -144,6 +150,7 @@ class ThresholdEvent:
     window_start_ms: int
     window_end_ms: int
     revision: int
+    kind: Literal["raise", "clear"]
     state: Literal["raised", "cleared"]
     reason: Literal["crossed", "corrected"]
     takes_back: str | None
