@@ -1,224 +1,26 @@
-"""The control plane of the model: streams and their shards. Every change is done when the call returns."""
+"""What changes a stream: resharding, retention, and what is only described. A change is done when its call returns."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping
 
+from streamgauge.infra.local.kinesis.account import Account
 from streamgauge.infra.local.kinesis.errors import (
-    AnswerLost,
-    ExpiredNextTokenException,
-    InternalFailure,
     InvalidArgumentException,
     LimitExceededException,
-    ResourceInUseException,
-    ResourceNotFoundException,
-    ServiceUnavailable,
     ValidationException,
 )
-from streamgauge.infra.local.kinesis.faults import Call, Fault, Faults
-from streamgauge.infra.local.kinesis.iterators import ShardsToken, StreamsToken, decode_token, encode_token
-from streamgauge.infra.local.kinesis.limits import (
-    DAY_MS,
-    MAX_RECORD_KIB,
-    MIN_RECORD_KIB,
-    NEXT_TOKEN_LIFETIME_MS,
-    Limits,
-)
-from streamgauge.infra.local.kinesis.shards import ShardState
-from streamgauge.infra.local.kinesis.streams import EncryptionType, ShardFilter, Stream, StreamMode
+from streamgauge.infra.local.kinesis.limits import DAY_MS
+from streamgauge.infra.local.kinesis.streams import EncryptionType, Stream, StreamMode
 
 __all__ = ["Administration"]
 
 _HOUR_MS = 3_600_000
 _RETENTION_HOURS = (24, 8_760)
-_MAX_TAGS = 50
-_ON_DEMAND_SHARDS = 4
-_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
 
 
-class Administration:
-    """Streams of one account in one region. ``faults`` may be replaced at any time.
-
-    A stream is named by its name or its ARN everywhere.
-    """
-
-    def __init__(
-        self,
-        *,
-        limits: Limits | None = None,
-        faults: Faults | None = None,
-        account: str = "000000000000",
-        region: str = "us-east-1",
-    ) -> None:
-        self.limits = limits or Limits()
-        self.faults = faults or Faults()
-        self.account = account
-        self.region = region
-        self.streams: dict[str, Stream] = {}
-        # A stream created anew under an old name continues its sequence numbers above the old ones.
-        self._last_created_s: dict[str, int] = {}
-
-    @property
-    def open_shard_count(self) -> int:
-        """Open shards of all streams."""
-        return sum(len(stream.open) for stream in self.streams.values())
-
-    def create_stream(
-        self,
-        name: str,
-        shard_count: int | None = None,
-        *,
-        now_ms: int,
-        mode: StreamMode = "PROVISIONED",
-        tags: Mapping[str, str] | None = None,
-        max_record_kib: int = MIN_RECORD_KIB,
-    ) -> Stream:
-        """Create a stream with even ranges. On demand it has 4 shards and never scales by itself.
-
-        Raises
-        ------
-        ResourceInUseException
-            There is one of that name.
-        ValidationException, LimitExceededException
-            The parameters do not fit.
-        """
-        self._before("CreateStream", name, now_ms)
-        if _NAME.fullmatch(name) is None:
-            raise ValidationException(
-                f"1 validation error detected: Value '{name}' at 'streamName' failed to satisfy constraint: "
-                f"Member must satisfy regular expression pattern: {_NAME.pattern}"
-            )
-        if mode == "ON_DEMAND":
-            if shard_count is not None:
-                raise ValidationException("ShardCount must not be given for a stream in ON_DEMAND mode")
-            shard_count = _ON_DEMAND_SHARDS
-        if shard_count is None or shard_count < 1:
-            raise ValidationException(
-                f"1 validation error detected: Value '{shard_count}' at 'shardCount' failed to satisfy constraint: "
-                "Member must have value greater than or equal to 1"
-            )
-        if name in self.streams:
-            raise ResourceInUseException(f"Stream {name} under account {self.account} already exists.")
-        self._check_shards(shard_count)
-        stream = Stream(
-            name,
-            arn=f"arn:aws:kinesis:{self.region}:{self.account}:stream/{name}",
-            account=self.account,
-            created_ms=now_ms,
-            created_s=max(now_ms // 1000, self._last_created_s.get(name, -1) + 1),
-            shard_count=shard_count,
-            limits=self.limits,
-        )
-        stream.mode = mode
-        self._tag(stream, tags or {})
-        self._set_max_record(stream, max_record_kib)
-        self.streams[name] = stream
-        self._after("CreateStream", name, now_ms)
-        return stream
-
-    def delete_stream(self, stream: str, *, now_ms: int) -> None:
-        """Delete a stream with its records."""
-        found = self._changed("DeleteStream", stream, now_ms)
-        self._last_created_s[found.name] = found.newest_created_s
-        del self.streams[found.name]
-        self._after("DeleteStream", found.name, now_ms)
-
-    def describe(self, stream: str, *, now_ms: int, operation: str = "DescribeStream") -> Stream:
-        """The stream, without shards that have expired.
-
-        Raises
-        ------
-        ResourceNotFoundException
-            There is no such stream.
-        """
-        found = self._changed(operation, stream, now_ms)
-        found.expire(now_ms)
-        return found
-
-    def list_streams(
-        self, *, now_ms: int, after_name: str | None = None, next_token: str | None = None, limit: int = 100
-    ) -> tuple[list[Stream], str | None]:
-        """Streams in order of their names, and the token for the next page (None at the end)."""
-        self._before("ListStreams", None, now_ms)
-        if next_token is not None:
-            token = decode_token(next_token, StreamsToken, name="NextToken")
-            self._check_age(token.issued_ms, now_ms)
-            after_name = token.after_name
-        names = sorted(name for name in self.streams if after_name is None or name > after_name)
-        page = [self.streams[name] for name in names[:limit]]
-        more = encode_token(StreamsToken(page[-1].name, now_ms)) if len(names) > limit else None
-        return page, more
-
-    def list_shards(
-        self,
-        stream: str,
-        *,
-        now_ms: int,
-        shard_filter: ShardFilter | None = None,
-        after_shard_id: str | None = None,
-        max_results: int = 1_000,
-    ) -> tuple[list[ShardState], str | None]:
-        """Unexpired shards in order of their ids, and the token for the next page (None at the end).
-
-        Raises
-        ------
-        ResourceNotFoundException
-            There is no such stream.
-        InvalidArgumentException
-            The filter lacks what its type needs, or asks for the future.
-        """
-        found = self._changed("ListShards", stream, now_ms)
-        shard_filter = shard_filter or ShardFilter()
-        if shard_filter.type == "AFTER_SHARD_ID" and shard_filter.shard_id is None:
-            raise InvalidArgumentException("ShardId must be specified in the ShardFilter of type AFTER_SHARD_ID")
-        if shard_filter.type in ("AT_TIMESTAMP", "FROM_TIMESTAMP"):
-            if shard_filter.timestamp_ms is None:
-                raise InvalidArgumentException(
-                    f"Timestamp must be specified in the ShardFilter of type {shard_filter.type}"
-                )
-            if shard_filter.timestamp_ms > now_ms:
-                raise InvalidArgumentException("The Timestamp of the ShardFilter lies in the future")
-        shards = [
-            shard
-            for shard in found.listed(shard_filter, now_ms)
-            if after_shard_id is None or shard.shard_id > after_shard_id
-        ]
-        if len(shards) <= max_results:
-            return shards, None
-        page = shards[:max_results]
-        token = ShardsToken(
-            stream=found.name,
-            stream_created_ms=found.created_ms,
-            after_shard_id=page[-1].shard_id,
-            filter_type=shard_filter.type,
-            filter_shard_id=shard_filter.shard_id,
-            filter_timestamp_ms=shard_filter.timestamp_ms,
-            issued_ms=now_ms,
-        )
-        return page, encode_token(token)
-
-    def list_more_shards(
-        self, next_token: str, *, now_ms: int, max_results: int = 1_000
-    ) -> tuple[list[ShardState], str | None]:
-        """The page after `next_token`.
-
-        Raises
-        ------
-        ExpiredNextTokenException
-            The token is older than five minutes.
-        """
-        token = decode_token(next_token, ShardsToken, name="NextToken")
-        self._check_age(token.issued_ms, now_ms)
-        if self._find(token.stream).created_ms != token.stream_created_ms:
-            raise InvalidArgumentException("NextToken comes from an earlier stream of the same name.")
-        return self.list_shards(
-            token.stream,
-            now_ms=now_ms,
-            shard_filter=ShardFilter(token.filter_type, token.filter_shard_id, token.filter_timestamp_ms),
-            after_shard_id=token.after_shard_id,
-            max_results=max_results,
-        )
+class Administration(Account):
+    """Changes to the streams of an `Account`."""
 
     def split_shard(self, stream: str, shard_id: str, new_starting_hash_key: int, *, now_ms: int) -> None:
         """Split a shard in two; see `Stream.split`."""
@@ -247,10 +49,14 @@ class Administration:
             raise ValidationException("TargetShardCount must be at least 1")
         if self.limits.enforced:
             found.rescaled_ms = [at for at in found.rescaled_ms if now_ms - at < DAY_MS]
-            if target > 2 * before or 2 * target < before:
+            counts = f"Current open shard count: {before}, Target shard count: {target}"
+            if target > 2 * before:
                 raise LimitExceededException(
-                    f"UpdateShardCount cannot scale stream {found.name} under account {self.account} from {before} to "
-                    f"{target} shards: at most to double and at least to half of the open shards in one call"
+                    f"UpdateShardCount cannot scale up over double your current open shard count. {counts}"
+                )
+            if 2 * target < before:
+                raise LimitExceededException(
+                    f"UpdateShardCount cannot scale down below half your current open shard count. {counts}"
                 )
             if len(found.rescaled_ms) >= self.limits.rescalings:
                 raise LimitExceededException(
@@ -273,91 +79,46 @@ class Administration:
 
     def add_tags(self, stream: str, tags: Mapping[str, str], *, now_ms: int) -> None:
         """Set tags."""
-        self._tag(self._changed("AddTagsToStream", stream, now_ms), tags)
+        found = self._named("AddTagsToStream", stream, now_ms)
+        self._tag(found, tags)
+        self._after("AddTagsToStream", found.name, now_ms)
 
     def remove_tags(self, stream: str, keys: Collection[str], *, now_ms: int) -> None:
         """Remove tags; absent ones are no error."""
-        found = self._changed("RemoveTagsFromStream", stream, now_ms)
+        found = self._named("RemoveTagsFromStream", stream, now_ms)
         for key in keys:
             found.tags.pop(key, None)
+        self._after("RemoveTagsFromStream", found.name, now_ms)
 
     def set_encryption(self, stream: str, encryption: EncryptionType, key_id: str | None, *, now_ms: int) -> None:
         """Describe the stream as encrypted or not. Nothing is encrypted: records lie in this process's memory."""
         operation = "StopStreamEncryption" if encryption == "NONE" else "StartStreamEncryption"
-        found = self._changed(operation, stream, now_ms)
+        found = self._named(operation, stream, now_ms)
         found.encryption, found.key_id = encryption, key_id
+        self._after(operation, found.name, now_ms)
 
     def set_mode(self, stream: str, mode: StreamMode, *, now_ms: int) -> None:
         """Describe the stream as provisioned or on demand; on demand it does not scale by itself."""
-        self._changed("UpdateStreamMode", stream, now_ms).mode = mode
+        found = self._named("UpdateStreamMode", stream, now_ms)
+        found.mode = mode
+        self._after("UpdateStreamMode", found.name, now_ms)
 
     def set_max_record_size(self, stream: str, kib: int, *, now_ms: int) -> None:
         """Change how large a record, its key included, may be."""
-        self._set_max_record(self._changed("UpdateMaxRecordSize", stream, now_ms), kib)
-
-    def _find(self, stream: str) -> Stream:
-        name = stream.rpartition("/")[2] if stream.startswith("arn:") else stream
-        found = self.streams.get(name)
-        if found is None or stream not in (found.name, found.arn):
-            raise ResourceNotFoundException(f"Stream {name} under account {self.account} not found.")
-        return found
-
-    def _before(self, operation: str, stream: str | None, now_ms: int, shard_id: str | None = None) -> None:
-        # Asked before anything is done, so that a failed call has no effect.
-        call = Call(operation, stream, shard_id, None, now_ms)
-        if self.faults.strikes(Fault.UNAVAILABLE, call):
-            raise ServiceUnavailable(f"{operation} is unavailable: injected fault")
-        if operation != "PutRecords" and self.faults.strikes(Fault.INTERNAL_FAILURE, call):
-            raise InternalFailure(f"{operation} failed: injected fault")
-
-    def _after(self, operation: str, stream: str, now_ms: int, shard_id: str | None = None) -> None:
-        if self.faults.strikes(Fault.LOSE_ANSWER, Call(operation, stream, shard_id, None, now_ms)):
-            raise AnswerLost(f"The answer to {operation} was lost: injected fault")
-
-    def _changed(self, operation: str, stream: str, now_ms: int) -> Stream:
-        self._before(operation, stream, now_ms)
-        return self._find(stream)
+        found = self._named("UpdateMaxRecordSize", stream, now_ms)
+        self._set_max_record(found, kib)
+        self._after("UpdateMaxRecordSize", found.name, now_ms)
 
     def _provisioned(self, operation: str, stream: str, now_ms: int) -> Stream:
-        found = self._changed(operation, stream, now_ms)
+        found = self._named(operation, stream, now_ms)
         if found.mode != "PROVISIONED":
             raise ValidationException(
                 f"{operation} is not allowed on stream {found.name} under account {self.account} in ON_DEMAND mode"
             )
         return found
 
-    def _check_shards(self, more: int) -> None:
-        if self.limits.enforced and self.open_shard_count + more > self.limits.shards:
-            raise LimitExceededException(
-                f"This request would exceed the shard limit for the account {self.account} in {self.region}. Current "
-                f"shard count for the account: {self.open_shard_count}. Limit: {self.limits.shards}. "
-                f"Number of additional shards that would have resulted from this request: {more}."
-            )
-
-    def _check_age(self, issued_ms: int, now_ms: int) -> None:
-        if now_ms - issued_ms > NEXT_TOKEN_LIFETIME_MS:
-            raise ExpiredNextTokenException(
-                f"NextToken was given at {issued_ms} ms and expired {NEXT_TOKEN_LIFETIME_MS} ms later; "
-                f"it is {now_ms} ms"
-            )
-
-    def _tag(self, stream: Stream, tags: Mapping[str, str]) -> None:
-        if len(stream.tags.keys() | tags.keys()) > _MAX_TAGS:
-            raise LimitExceededException(
-                f"Failed to add tags to stream {stream.name} under account {self.account} because a given stream "
-                f"cannot have more than {_MAX_TAGS} tags associated with it."
-            )
-        stream.tags.update(tags)
-
-    def _set_max_record(self, stream: Stream, kib: int) -> None:
-        if not MIN_RECORD_KIB <= kib <= MAX_RECORD_KIB:
-            raise ValidationException(
-                f"MaxRecordSizeInKiB must lie between {MIN_RECORD_KIB} and {MAX_RECORD_KIB}: {kib}"
-            )
-        stream.max_record_bytes = kib * 1024
-
     def _set_retention(self, operation: str, stream: str, hours: int, now_ms: int) -> None:
-        found = self._changed(operation, stream, now_ms)
+        found = self._named(operation, stream, now_ms)
         least, most = _RETENTION_HOURS
         current = found.retention_ms // _HOUR_MS
         if hours < least:

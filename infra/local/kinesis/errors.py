@@ -42,7 +42,7 @@ class ResourceNotFoundException(KinesisError):
 
 
 class ResourceInUseException(KinesisError):
-    """The stream exists already, or the shard was split or merged before."""
+    """The stream exists already."""
 
     code = "ResourceInUseException"
 

@@ -10,7 +10,6 @@ from typing import Literal
 from streamgauge.events.hash_key import FULL_RANGE, HashRange
 from streamgauge.infra.local.kinesis.errors import (
     InvalidArgumentException,
-    ResourceInUseException,
     ResourceNotFoundException,
 )
 from streamgauge.infra.local.kinesis.limits import DAY_MS, MIN_RECORD_KIB, Limits
@@ -134,14 +133,13 @@ class Stream:
         """Close a shard; two children share its range, the upper one beginning at the key given."""
         shard = self._splittable(shard_id, now_ms)
         first, last = shard.hash_range
-        if not first < new_starting_hash_key <= last:
+        if not first + 1 < new_starting_hash_key < last:
             raise InvalidArgumentException(
                 f"NewStartingHashKey {new_starting_hash_key} used in SplitShard() on shard {shard_id} in stream "
-                f"{self.name} under account {self.account} is not both greater than the shard's StartingHashKey "
-                f"{first} and at most the shard's EndingHashKey {last}"
+                f"{self.name} under account {self.account} is not both greater than one plus the shard's "
+                f"StartingHashKey {first} and less than the shard's EndingHashKey {last}."
             )
-        ranges = (HashRange(first, new_starting_hash_key - 1), HashRange(new_starting_hash_key, last))
-        self._replace([shard], ranges, now_ms)
+        self._cut(shard, new_starting_hash_key, now_ms)
 
     def merge(self, shard_id: str, adjacent_shard_id: str, now_ms: int) -> None:
         """Close two adjacent shards; one child takes their ranges."""
@@ -163,10 +161,10 @@ class Stream:
         for part in FULL_RANGE.even_parts(target):
             straddling = self.route(part.first)
             if straddling.hash_range.first != part.first:
-                self.split(straddling.shard_id, part.first, now_ms)
+                self._cut(straddling, part.first, now_ms)
             straddling = self.route(part.last)
             if straddling.hash_range.last != part.last:
-                self.split(straddling.shard_id, part.last + 1, now_ms)
+                self._cut(straddling, part.last + 1, now_ms)
             while (piece := self.route(part.first)).hash_range != part:
                 self.merge(piece.shard_id, self.route(piece.hash_range.last + 1).shard_id, now_ms)
 
@@ -178,11 +176,15 @@ class Stream:
                 f"Could not find shard {shard_id} in stream {self.name} under account {self.account}."
             )
         if shard.closed_ms is not None:
-            raise ResourceInUseException(
+            raise InvalidArgumentException(
                 f"Shard {shard_id} in stream {self.name} under account {self.account} has already been merged or "
                 "split, and thus is not eligible for merging or splitting."
             )
         return shard
+
+    def _cut(self, shard: ShardState, key: int, now_ms: int) -> None:
+        first, last = shard.hash_range
+        self._replace([shard], (HashRange(first, key - 1), HashRange(key, last)), now_ms)
 
     def _replace(self, parents: list[ShardState], ranges: tuple[HashRange, ...], now_ms: int) -> None:
         # A clock that went backwards must not close a shard before it was created.
