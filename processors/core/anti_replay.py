@@ -7,6 +7,7 @@ what the higher H has left behind and OR-ing the words.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -122,7 +123,7 @@ class AntiReplayWindows:
             edges = [*starts.tolist(), len(sequence)]
             parts = [
                 self._judge_groups(slots[index : index + 1], np.zeros(1, dtype=np.int64), sequence[first:last])
-                for index, (first, last) in enumerate(zip(edges[:-1], edges[1:], strict=True))
+                for index, (first, last) in enumerate(itertools.pairwise(edges))
             ]
             return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
         key = sequence + shift[group] if len(slots) > 1 else sequence
@@ -165,7 +166,7 @@ class AntiReplayWindows:
         count = self._window[slots] >> _WORD_SHIFT
         base = self._first_word[slots]
         # A jump of W or more clears every word; a shorter one whole words between two edges.
-        jumped = after - before >= self._window[slots]
+        jumped = before <= after - self._window[slots]
         first, last = (before + 1) >> _WORD_SHIFT, after >> _WORD_SHIFT
         from_first = _ALL << ((before + 1) & (_WORD_BITS - 1)).astype(np.uint64)
         to_last = _ALL >> (_WORD_BITS - 1 - (after & (_WORD_BITS - 1))).astype(np.uint64)
@@ -177,7 +178,7 @@ class AntiReplayWindows:
         far = np.flatnonzero(~jumped & ~same)
         self._words[(base + last % count)[far]] &= ~to_last[far]
         inner = np.where(jumped, count, np.maximum(last - first - 1, 0))
-        begin = np.repeat(np.where(jumped, 0, first + 1), inner)
+        begin = np.repeat(first + 1, inner)
         offset = np.arange(len(begin)) - np.repeat(np.cumsum(inner) - inner, inner)
         self._words[np.repeat(base, inner) + (begin + offset) % np.repeat(count, inner)] = 0
 
@@ -193,7 +194,7 @@ class AntiReplayWindows:
                 grown = np.zeros(max(needed, 2 * len(self._words)), dtype=np.uint64)
                 grown[:used] = self._words[:used]
                 self._words = grown
-            self._slots.update((source, len(self._slots) + index) for index, (source, _) in enumerate(unknown))
+            self._slots |= {source: slot for slot, (source, _) in enumerate(unknown, len(self._slots))}
             self._window = np.concatenate([self._window, added])
             self._first_word = np.concatenate([self._first_word, used + np.cumsum(words) - words])
             self._highest = np.concatenate([self._highest, np.full(len(added), _NONE, dtype=np.int64)])
