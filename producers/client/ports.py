@@ -1,0 +1,139 @@
+"""The two Kinesis calls that a producer makes, in boto3's form, and how their answers are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NotRequired, Protocol, TypedDict
+
+import msgspec
+
+from streamgauge.events.errors import StreamgaugeError
+from streamgauge.events.hash_key import HashRange
+from streamgauge.events.records import Shard
+from streamgauge.producers.client.out_record import EntryAnswer, OutRecord
+from streamgauge.producers.client.retrier import Failure, classify
+from streamgauge.producers.client.shard_map import ListedShard
+
+__all__ = ["KinesisClient", "PutRecordsEntry", "StreamUnavailable", "failure_of", "list_shards", "put_records"]
+
+
+class PutRecordsEntry(TypedDict):
+    """One entry of PutRecords, as boto3 takes it."""
+
+    Data: bytes
+    PartitionKey: str
+    ExplicitHashKey: NotRequired[str]
+
+
+class KinesisClient(Protocol):
+    """What a producer needs of ``boto3.client("kinesis")``.
+
+    Give the client ``retries={"total_max_attempts": 1}``, for retries are the producer's and a hidden one would land
+    later than it knows; ``max_pool_connections`` of at least ``requests_in_flight_max``; and timeouts of some seconds.
+    """
+
+    # Properties, because boto3's stubs spell the parameters in types of their own that nothing else can match.
+
+    @property
+    def put_records(self) -> Callable[..., Mapping[str, object]]:
+        """``put_records(*, StreamName: str, Records: Sequence[PutRecordsEntry])``, as the API reference says."""
+        ...
+
+    @property
+    def list_shards(self) -> Callable[..., Mapping[str, object]]:
+        """``list_shards(*, StreamName: str)``, then ``list_shards(*, NextToken: str)`` page by page."""
+        ...
+
+
+class StreamUnavailable(StreamgaugeError):
+    """The stream's shards could not be listed."""
+
+
+class _PutAnswer(msgspec.Struct, rename="pascal"):
+    shard_id: str | None = None
+    sequence_number: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+
+
+class _PutAnswers(msgspec.Struct, rename="pascal"):
+    records: list[_PutAnswer]
+
+
+class _HashKeyRange(msgspec.Struct, rename="pascal"):
+    starting_hash_key: str
+    ending_hash_key: str
+
+
+class _SequenceNumberRange(msgspec.Struct, rename="pascal"):
+    ending_sequence_number: str | None = None
+
+
+class _Shard(msgspec.Struct, rename="pascal"):
+    shard_id: str
+    hash_key_range: _HashKeyRange
+    sequence_number_range: _SequenceNumberRange
+    parent_shard_id: str | None = None
+    adjacent_parent_shard_id: str | None = None
+
+
+class _Shards(msgspec.Struct, rename="pascal"):
+    shards: list[_Shard]
+    next_token: str | None = None
+
+
+class _Error(msgspec.Struct, rename="pascal"):
+    code: str = ""
+    message: str = ""
+
+
+class _ErrorResponse(msgspec.Struct, rename="pascal"):
+    error: _Error = msgspec.field(default_factory=_Error)
+
+
+def put_records(client: KinesisClient, stream: str, records: Sequence[OutRecord]) -> list[EntryAnswer]:
+    """One PutRecords call; whatever the client raises passes through."""
+    entries: list[PutRecordsEntry] = []
+    for record in records:
+        entry: PutRecordsEntry = {"Data": record.data, "PartitionKey": record.partition_key}
+        if record.explicit_hash_key is not None:
+            entry["ExplicitHashKey"] = str(record.explicit_hash_key)
+        entries.append(entry)
+    answer = msgspec.convert(client.put_records(Records=entries, StreamName=stream), _PutAnswers)
+    return [
+        EntryAnswer(entry.shard_id, entry.sequence_number, entry.error_code, entry.error_message)
+        for entry in answer.records
+    ]
+
+
+def list_shards(client: KinesisClient, stream: str) -> list[ListedShard]:
+    """All shards of the stream that it still knows, page by page; whatever the client raises passes through."""
+    listed: list[ListedShard] = []
+    page = msgspec.convert(client.list_shards(StreamName=stream), _Shards)
+    while True:
+        listed += [_listed(shard) for shard in page.shards]
+        if not page.next_token:
+            return listed
+        page = msgspec.convert(client.list_shards(NextToken=page.next_token), _Shards)
+
+
+def failure_of(error: Exception) -> tuple[Failure, str]:
+    """What an exception of the client says about its request, and a sentence for the caller.
+
+    botocore's ``ClientError`` carries AWS's answer in ``response``. Everything else is an answer that did not come
+    (connection refused, reset, timed out), but for requests that botocore itself refused to send.
+    """
+    response = getattr(error, "response", None)
+    if isinstance(response, Mapping):
+        body = msgspec.convert(response, _ErrorResponse).error
+        return classify(body.code), f"{body.code}: {body.message}"
+    name = type(error).__name__
+    kind = Failure.PERMANENT if name in {"ParamValidationError", "NoCredentialsError"} else Failure.LOST
+    return kind, f"{name}: {error}"
+
+
+def _listed(shard: _Shard) -> ListedShard:
+    hash_range = HashRange(int(shard.hash_key_range.starting_hash_key), int(shard.hash_key_range.ending_hash_key))
+    parents = tuple(parent for parent in (shard.parent_shard_id, shard.adjacent_parent_shard_id) if parent)
+    is_open = shard.sequence_number_range.ending_sequence_number is None
+    return ListedShard(Shard(shard.shard_id, hash_range, parents), is_open)
