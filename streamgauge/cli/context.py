@@ -1,0 +1,115 @@
+"""Where a command works: the local stack of this folder, or a stack in an account with ``--live``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from streamgauge.events.errors import StreamgaugeError
+
+if TYPE_CHECKING:
+    from streamgauge.infra.clients import Clients
+
+__all__ = ["DEMO_PIPELINE", "Workplace", "home", "live_options", "workplace"]
+
+DEMO_PIPELINE = Path(__file__).parent / "demo_pipeline" / "pipeline.toml"
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What a command works on: clients of the services, the outputs of the deployed template, the pipeline's file."""
+
+    clients: Clients
+    outputs: Mapping[str, str]
+    pipeline_file: Path
+
+    def output(self, name: str) -> str:
+        """One output of the template.
+
+        Raises
+        ------
+        StreamgaugeError
+            The deployed stack does not have it.
+        """
+        value = self.outputs.get(name)
+        if value is None:
+            raise StreamgaugeError(
+                f"the deployed stack has no output {name}", remedy="Deploy this version's infra/template.yaml"
+            )
+        return value
+
+
+def home() -> Path:
+    """The folder whose ``.streamgauge`` keeps the local stack: ``STREAMGAUGE_HOME``, or the current one."""
+    return Path(os.environ.get("STREAMGAUGE_HOME") or Path.cwd())
+
+
+def live_options(command: Command) -> Command:
+    """``--live`` and ``--stack``: work on a stack in an AWS account instead of the local one."""
+    command = click.option("--stack", metavar="NAME", help="With --live: the CloudFormation stack to work on.")(command)
+    return click.option("--live", is_flag=True, help="Call AWS itself. Without it nothing leaves this machine.")(
+        command
+    )
+
+
+def workplace(*, pipeline: str | None, live: bool, stack: str | None, attempts: int | None = None) -> Workplace:
+    """Find the stack and make clients for it.
+
+    Parameters
+    ----------
+    pipeline
+        The pipeline's file, instead of the one that the local stack was started with.
+    attempts
+        Tries of one call; botocore's default without.
+
+    Raises
+    ------
+    NoStack
+        Without `live`: no local stack runs.
+    StreamgaugeError
+        With `live`: the stack's name or the pipeline's file is missing, or the stack is not there.
+    """
+    from streamgauge.infra.clients import Clients
+    from streamgauge.infra.local.stack import load_stack
+    from streamgauge.settings import Endpoints
+
+    options = {} if attempts is None else {"attempts": attempts}
+    if live:
+        if stack is None or pipeline is None:
+            raise click.UsageError("--live needs --stack NAME and --pipeline FILE")
+        clients = Clients(Endpoints.from_environment(os.environ), live=True, **options)
+        return Workplace(clients, stack_outputs(clients, stack), Path(pipeline))
+    if stack is not None:
+        raise click.UsageError("--stack goes with --live: the local stack of a folder needs no name")
+    info = load_stack(home())
+    endpoints = Endpoints.from_environment(os.environ, stack=info.endpoints)
+    clients = Clients(endpoints, region=info.region, **options)
+    return Workplace(clients, info.outputs, Path(pipeline or info.pipeline_file))
+
+
+def stack_outputs(clients: Clients, stack: str) -> dict[str, str]:
+    """The outputs of a CloudFormation stack.
+
+    Raises
+    ------
+    StreamgaugeError
+        There is no such stack, or it may not be read.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        described = clients.cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
+    except (BotoCoreError, ClientError) as error:
+        raise StreamgaugeError(str(error), where=f"CloudFormation stack {stack}") from error
+    return {
+        output["OutputKey"]: output["OutputValue"]
+        for output in described.get("Outputs", [])
+        if "OutputKey" in output and "OutputValue" in output
+    }
