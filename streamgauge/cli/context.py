@@ -6,14 +6,15 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import click
+from botocore.exceptions import BotoCoreError, ClientError
 
 from streamgauge.events.errors import StreamgaugeError
-
-if TYPE_CHECKING:
-    from streamgauge.infra.clients import Clients
+from streamgauge.infra.clients import Clients
+from streamgauge.infra.local.stack import load_stack
+from streamgauge.settings import Endpoints
 
 __all__ = ["DEMO_PIPELINE", "Workplace", "home", "live_options", "workplace"]
 
@@ -59,7 +60,7 @@ def live_options(command: Command) -> Command:
     )
 
 
-def workplace(*, pipeline: str | None, live: bool, stack: str | None, attempts: int | None = None) -> Workplace:
+def workplace(*, pipeline: str | None, live: bool, stack: str | None, attempts: int = 5) -> Workplace:
     """Find the stack and make clients for it.
 
     Parameters
@@ -67,7 +68,7 @@ def workplace(*, pipeline: str | None, live: bool, stack: str | None, attempts: 
     pipeline
         The pipeline's file, instead of the one that the local stack was started with.
     attempts
-        Tries of one call; botocore's default without.
+        Tries of one call, the first included.
 
     Raises
     ------
@@ -76,21 +77,16 @@ def workplace(*, pipeline: str | None, live: bool, stack: str | None, attempts: 
     StreamgaugeError
         With `live`: the stack's name or the pipeline's file is missing, or the stack is not there.
     """
-    from streamgauge.infra.clients import Clients
-    from streamgauge.infra.local.stack import load_stack
-    from streamgauge.settings import Endpoints
-
-    options = {} if attempts is None else {"attempts": attempts}
     if live:
         if stack is None or pipeline is None:
             raise click.UsageError("--live needs --stack NAME and --pipeline FILE")
-        clients = Clients(Endpoints.from_environment(os.environ), live=True, **options)
+        clients = Clients(Endpoints.from_environment(os.environ), live=True, attempts=attempts)
         return Workplace(clients, stack_outputs(clients, stack), Path(pipeline))
     if stack is not None:
         raise click.UsageError("--stack goes with --live: the local stack of a folder needs no name")
     info = load_stack(home())
     endpoints = Endpoints.from_environment(os.environ, stack=info.endpoints)
-    clients = Clients(endpoints, region=info.region, **options)
+    clients = Clients(endpoints, region=info.region, attempts=attempts)
     return Workplace(clients, info.outputs, Path(pipeline or info.pipeline_file))
 
 
@@ -102,8 +98,6 @@ def stack_outputs(clients: Clients, stack: str) -> dict[str, str]:
     StreamgaugeError
         There is no such stack, or it may not be read.
     """
-    from botocore.exceptions import BotoCoreError, ClientError
-
     try:
         described = clients.cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
     except (BotoCoreError, ClientError) as error:

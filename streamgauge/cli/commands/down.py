@@ -6,6 +6,7 @@ import click
 
 from streamgauge.cli.context import home
 from streamgauge.cli.output import say
+from streamgauge.infra.local.stack import read_stack, stop_stack
 
 __all__ = ["command"]
 
@@ -13,8 +14,6 @@ __all__ = ["command"]
 @click.command("down")
 def command() -> int:
     """Stop the local stack of this folder; its data is gone then."""
-    from streamgauge.infra.local.stack import read_stack, stop_stack
-
     info = read_stack(home())
     if info is None:
         say("no stack runs here")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import click
 
 from streamgauge.cli.context import live_options, workplace
 from streamgauge.cli.output import say
 from streamgauge.cli.stopping import stop_on_signals
+from streamgauge.events.times import duration_ms
+from streamgauge.infra.local.ticker import run_ticker
 
 __all__ = ["command"]
 
@@ -19,11 +23,6 @@ def command(*, every: str, live: bool, stack: str | None) -> int:
 
     Ticks let the watermark of a shard without events move on, so that its last windows close.
     """
-    import time
-
-    from streamgauge.events.times import duration_ms
-    from streamgauge.infra.local.ticker import run_ticker
-
     try:
         interval_ms = duration_ms(every)
     except ValueError as error:

@@ -7,8 +7,11 @@ from pathlib import Path
 import click
 
 from streamgauge.cli.context import DEMO_PIPELINE, home
+from streamgauge.cli.local_stack import start_local_stack
 from streamgauge.cli.output import print_json, say
 from streamgauge.cli.stopping import stop_on_signals
+from streamgauge.infra.local.stack import dead_processes, stop_stack
+from streamgauge.processors.hosts.pipeline_file import load_pipeline
 
 __all__ = ["command"]
 
@@ -39,10 +42,6 @@ def command(
 
     All of its data is in memory and gone with it.
     """
-    from streamgauge.cli.local_stack import start_local_stack
-    from streamgauge.infra.local.stack import dead_processes, stop_stack
-    from streamgauge.processors.hosts.pipeline_file import load_pipeline
-
     path = Path(pipeline) if pipeline else DEMO_PIPELINE
     loaded = load_pipeline(path)
     for warning in loaded.warnings:
