@@ -53,6 +53,11 @@ _SEQUENCE = re.compile(r"[0-9]{20}")
 class InvalidEvent(StreamgaugeError):
     """Bytes that are no event of this contract; the message names the field."""
 
+    @property
+    def attribute(self) -> str:
+        """What is wrong: an attribute (``time``), ``key``, or ``event`` or ``record`` for the whole."""
+        return (self.where or "event").split(" ", 1)[0]
+
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One CloudEvent.

@@ -5,14 +5,19 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
-__all__ = ["duration_ms", "format_duration", "instant_ms", "rfc3339"]
+__all__ = ["RFC3339_PATTERN", "checked_instant", "duration_ms", "format_duration", "instant_ms", "rfc3339"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MIN_INSTANT = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
+_MAX_INSTANT = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"(?:\d+(?:ms|s|m|h|d))+")
 _DURATION_PART = re.compile(r"(\d+)(ms|s|m|h|d)")
 # RFC 3339, section 5.6. fromisoformat alone takes ISO 8601 at large: week dates, missing offsets, a comma.
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)")
+RFC3339_PATTERN = (
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+_RFC3339 = re.compile(RFC3339_PATTERN)
 
 
 def rfc3339(instant: int) -> str:
@@ -33,11 +38,32 @@ def instant_ms(text: str) -> int:
     Raises
     ------
     ValueError
-        The text is not an RFC 3339 time with an offset.
+        The text is not an RFC 3339 time with an offset, names a leap second (which the epoch's count does not have), or
+        lies outside the years 1 to 9999 in UTC.
     """
     if _RFC3339.fullmatch(text) is None:
         raise ValueError(f"not an RFC 3339 time with an offset: {text!r}")
-    return (datetime.fromisoformat(text) - _EPOCH) // timedelta(milliseconds=1)
+    if text[17:19] == "60":
+        raise ValueError(f"leap seconds are not read: {text!r}")
+    try:
+        # fromisoformat takes the letters in upper case only.
+        instant = (datetime.fromisoformat(text.upper()) - _EPOCH) // timedelta(milliseconds=1)
+    except ValueError as error:
+        raise ValueError(f"no such time: {text!r} ({error})") from error
+    return checked_instant(instant)
+
+
+def checked_instant(instant: int) -> int:
+    """The instant (milliseconds since the epoch) itself.
+
+    Raises
+    ------
+    ValueError
+        It lies outside the years 1 to 9999 in UTC, so that it cannot be written as RFC 3339.
+    """
+    if not _MIN_INSTANT <= instant <= _MAX_INSTANT:
+        raise ValueError(f"outside the years 1 to 9999: {instant} ms since the epoch")
+    return instant
 
 
 def duration_ms(text: str) -> int:

@@ -1,0 +1,307 @@
+"""``[event]`` in a pipeline file: how the fields of any JSON record become an event.
+
+Here is the exact and slow way, one record at a time: for failed records, tools and tests. A columnar decoder must agree
+with it.
+
+A record that is a CloudEvent with a source of ours is an event of ours whatever ``[event]`` says: whoever reads records
+asks `is_own_cloudevent` first, as `read_record` does.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+
+import msgspec
+
+from streamgauge.events.envelope import RESERVED_TYPE_PREFIX, SOURCE_PREFIX, Event, InvalidEvent, decode_event
+from streamgauge.events.errors import StreamgaugeError
+from streamgauge.events.position import Position
+from streamgauge.events.times import checked_instant, instant_ms, rfc3339
+
+__all__ = [
+    "EPOCH_MS",
+    "EPOCH_S",
+    "RFC3339",
+    "EventMapping",
+    "MappingError",
+    "Selector",
+    "is_own_cloudevent",
+    "map_record",
+    "parse_mapping",
+    "parse_time",
+    "read_record",
+]
+
+RFC3339 = "rfc3339"
+EPOCH_S = "epoch_s"
+EPOCH_MS = "epoch_ms"
+
+_CONSTANT = re.compile(r"'([^']+)'|\"([^\"]+)\"")
+_PROBE = datetime(2013, 6, 25, 16, 45, 58, tzinfo=UTC)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIELDS = ("id", "time", "time_format", "type", "key", "source")
+_NEEDED = ("time", "type", "key")
+
+
+class MappingError(StreamgaugeError):
+    """``[event]`` is wrong; the message names the entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Where a value comes from: the field at ``path`` (names from the outside in), or ``constant``."""
+
+    path: tuple[str, ...] = ()
+    constant: str | None = None
+
+    def __str__(self) -> str:
+        return ".".join(self.path) if self.constant is None else repr(self.constant)
+
+
+@dataclass(frozen=True, slots=True)
+class EventMapping:
+    """How a record's fields become the envelope. The whole record is the event's ``data``.
+
+    ``id`` None: the record's position is its identity. ``source`` None: the stream's ARN. ``key`` becomes ``subject``
+    and is the partition key that the event claims. ``time_format``: ``rfc3339``, ``epoch_s``, ``epoch_ms`` or a
+    strptime format with a time zone.
+    """
+
+    time: Selector
+    type: Selector
+    key: Selector
+    time_format: str = RFC3339
+    id: Selector | None = None
+    source: Selector | None = None
+
+
+def parse_mapping(table: Mapping[str, object], *, where: str) -> EventMapping:
+    """Read the table ``[event]``.
+
+    Parameters
+    ----------
+    table
+        Each value is a path (``reading.station``) or a constant in inner quotes (``'weather.observation'``).
+    where
+        The place for errors, such as ``pipeline.toml, [event]``.
+
+    Raises
+    ------
+    MappingError
+        An unknown or missing entry, no path, a constant where none can be, a time format without a time zone.
+    """
+    for name in table:
+        if name not in _FIELDS:
+            raise MappingError(f"unknown entry {name!r}", where=where, remedy=f"Known: {', '.join(_FIELDS)}")
+    texts: dict[str, str] = {}
+    for name, value in table.items():
+        if not isinstance(value, str) or not value.strip():
+            raise MappingError(f"must be text that is not empty, not {value!r}", where=f"{where} {name}")
+        texts[name] = value.strip()
+    for name in _NEEDED:
+        if name not in texts:
+            raise MappingError(
+                f"lacks the entry {name!r}",
+                where=where,
+                remedy="Name the field of the record, or give a constant as \"'text'\"",
+            )
+    time_format = texts.pop("time_format", RFC3339)
+    selectors = {name: _selector(name, text, f"{where} {name}") for name, text in texts.items()}
+    return EventMapping(
+        time=selectors["time"],
+        type=selectors["type"],
+        key=selectors["key"],
+        time_format=_checked_format(time_format, f"{where} time_format"),
+        id=selectors.get("id"),
+        source=selectors.get("source"),
+    )
+
+
+def _selector(name: str, text: str, where: str) -> Selector:
+    if text[0] not in "'\"":
+        path = tuple(text.split("."))
+        if not all(path) or any(part != part.strip() for part in path):
+            raise MappingError(f"not a path of field names joined by dots: {text!r}", where=where)
+        return Selector(path)
+    match = _CONSTANT.fullmatch(text)
+    if match is None:
+        raise MappingError(f"not a constant in inner quotes: {text!r}", where=where)
+    constant = match[1] or match[2]
+    if name in ("id", "time"):
+        raise MappingError("must be a field: a constant would be the same for every event", where=where)
+    if name == "type" and constant.startswith(RESERVED_TYPE_PREFIX):
+        raise MappingError(f"types beginning with {RESERVED_TYPE_PREFIX!r} are reserved", where=where)
+    if name == "source" and constant.startswith(SOURCE_PREFIX):
+        raise MappingError(f"sources beginning with {SOURCE_PREFIX!r} are reserved", where=where)
+    return Selector(constant=constant)
+
+
+def _checked_format(time_format: str, where: str) -> str:
+    if time_format in (RFC3339, EPOCH_S, EPOCH_MS):
+        return time_format
+    directives = set(re.findall(r"%(.)", time_format))
+    if not directives:
+        raise MappingError(
+            f"not a time format: {time_format!r}",
+            where=where,
+            remedy=f"Use {RFC3339}, {EPOCH_S}, {EPOCH_MS}, or a strptime format such as %Y-%m-%d %H:%M:%S %z",
+        )
+    if not directives & {"z", "Z"}:
+        raise MappingError(
+            f"the format has no time zone: {time_format!r}",
+            where=where,
+            remedy="Add %z (it reads Z, +01:00 and +0100) or %Z (it reads UTC and GMT)",
+        )
+    if not directives & {"Y", "y", "G", "c", "x"}:
+        raise MappingError(f"the format has no year: {time_format!r}", where=where)
+    try:
+        read = _EPOCH + timedelta(milliseconds=_strptime_ms(_PROBE.strftime(time_format), time_format))
+    except ValueError as error:
+        raise MappingError(f"not a strptime format: {time_format!r} ({error})", where=where) from error
+    parts = zip((read.hour, read.minute, read.second), (_PROBE.hour, _PROBE.minute, _PROBE.second), strict=True)
+    if read.date() != _PROBE.date() or any(got not in (0, true) for got, true in parts):
+        raise MappingError(f"the format does not tell one time from another: {time_format!r}", where=where)
+    return time_format
+
+
+def parse_time(value: object, time_format: str) -> int:
+    """Milliseconds since the epoch of a time as a record states it; finer parts are cut off towards the past.
+
+    Parameters
+    ----------
+    value
+        As JSON gives it: text for ``rfc3339`` and strptime formats, a number for ``epoch_s`` and ``epoch_ms``. A float
+        stands for the shortest decimal that reads back as it, so that 0.123 seconds are 123 ms.
+    time_format
+        As in `EventMapping`, checked by `parse_mapping`.
+
+    Raises
+    ------
+    ValueError
+        No such time, or outside the years 1 to 9999.
+    """
+    if time_format in (EPOCH_S, EPOCH_MS):
+        return checked_instant(_epoch_ms(value, 1000 if time_format == EPOCH_S else 1))
+    if not isinstance(value, str):
+        raise ValueError(f"must be text, not {value!r}")  # noqa: TRY004 - a wrong value, not a bug
+    return instant_ms(value) if time_format == RFC3339 else checked_instant(_strptime_ms(value, time_format))
+
+
+def _epoch_ms(value: object, unit_ms: int) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value * unit_ms
+    if isinstance(value, float) and math.isfinite(value):
+        return math.floor(Fraction(Decimal(repr(value))) * unit_ms)
+    raise ValueError(f"must be a number, not {value!r}")
+
+
+def _strptime_ms(text: str, time_format: str) -> int:
+    moment = datetime.strptime(text, time_format)  # noqa: DTZ007 - the zone follows
+    if moment.tzinfo is None:
+        # %Z reads the names of the machine's own zone too, and keeps none of them.
+        if re.search(r"\b(?:UTC|GMT)\b", text, re.IGNORECASE) is None:
+            raise ValueError(f"the time zone is neither UTC nor GMT: {text!r}")
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+_any_decoder: msgspec.json.Decoder[object] = msgspec.json.Decoder(object)
+
+
+def is_own_cloudevent(payload: bytes) -> bool:
+    """Whether a record is a CloudEvent whose source begins with ``urn:streamgauge:``: ours, and never mapped."""
+    record = _parsed(payload)
+    source = record.get("source")
+    return "specversion" in record and isinstance(source, str) and source.startswith(SOURCE_PREFIX)
+
+
+def read_record(mapping: EventMapping | None, payload: bytes, *, stream_arn: str, position: Position) -> Event:
+    """Any record as an event: mapped where there is a mapping and the record is not of ours, else as a CloudEvent.
+
+    Raises
+    ------
+    InvalidEvent
+        As `decode_event` and `map_record` raise it.
+    """
+    if mapping is None or is_own_cloudevent(payload):
+        return decode_event(payload)
+    return map_record(mapping, payload, stream_arn=stream_arn, position=position)
+
+
+def map_record(mapping: EventMapping, payload: bytes, *, stream_arn: str, position: Position) -> Event:
+    """The event that a record stands for. The caller has asked `is_own_cloudevent`.
+
+    Parameters
+    ----------
+    payload
+        One JSON object; becomes ``data`` as it is.
+    stream_arn
+        The source, where none is mapped.
+    position
+        Its text is the id, where none is mapped.
+
+    Raises
+    ------
+    InvalidEvent
+        Not a JSON object, or a mapped field is missing or unfit. ``attribute`` says which of the envelope's.
+    """
+    record = _parsed(payload)
+    try:
+        time_ms = parse_time(_pick(record, mapping.time), mapping.time_format)
+    except (ValueError, OverflowError) as error:
+        raise InvalidEvent(str(error), where=f"time (field {mapping.time})") from error
+    source = stream_arn if mapping.source is None else _text(record, mapping.source, "source")
+    event_type = _text(record, mapping.type, "type")
+    if source.startswith(SOURCE_PREFIX):
+        raise InvalidEvent(f"sources beginning with {SOURCE_PREFIX!r} are reserved", where="source")
+    if event_type.startswith(RESERVED_TYPE_PREFIX):
+        raise InvalidEvent(f"types beginning with {RESERVED_TYPE_PREFIX!r} are reserved", where="type")
+    return Event(
+        specversion="1.0",
+        id=str(position) if mapping.id is None else _text(record, mapping.id, "id", integers=True),
+        source=source,
+        type=event_type,
+        time=rfc3339(time_ms),
+        subject=_text(record, mapping.key, "key", integers=True),
+        data=msgspec.Raw(payload),
+    )
+
+
+def _parsed(payload: bytes) -> dict[object, object]:
+    try:
+        record = _any_decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidEvent(str(error), where="record") from error
+    if not isinstance(record, dict):
+        raise InvalidEvent("must be one JSON object", where="record")
+    return record
+
+
+def _pick(record: object, selector: Selector) -> object:
+    if selector.constant is not None:
+        return selector.constant
+    for name in selector.path:
+        if not isinstance(record, dict):
+            return None
+        record = record.get(name)
+    return record
+
+
+def _text(record: dict[object, object], selector: Selector, attribute: str, *, integers: bool = False) -> str:
+    value = _pick(record, selector)
+    where = f"{attribute} (field {selector})"
+    if value is None:
+        raise InvalidEvent("is missing or null", where=where)
+    if integers and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise InvalidEvent(f"must be a string{' or an integer' if integers else ''}, not {value!r}", where=where)
+    if not value:
+        raise InvalidEvent("must not be empty", where=where)
+    return value
