@@ -6,8 +6,8 @@ import math
 
 __all__ = ["Limiter", "TokenBucket"]
 
-_BURST_S = 0.2
-"""A bucket holds what flows in during this time: enough to be smooth, too little to overrun a second's limit much."""
+_BURST_S = 0.03
+"""A bucket holds what flows in during this time. In any second at most the rate, the bucket and one overdraft pass."""
 
 
 class TokenBucket:

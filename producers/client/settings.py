@@ -41,7 +41,8 @@ class ProducerSettings:
     events_in_flight_max, bytes_in_flight_max
         What has been put and has no outcome yet; a put beyond it waits.
     shard_bytes_per_s, shard_records_per_s
-        The limiter's rates per shard (AWS: 1 MB/s and 1,000 records/s, for all producers together).
+        The limiter's rates per shard. AWS takes 1 MiB and 1,000 records in a second, from all producers together; the
+        defaults leave room for one burst, so that a lone producer is not throttled.
     backoff_base_ms, backoff_max_ms
         The n-th retry waits a random part of ``min(backoff_max_ms, backoff_base_ms * 2**n)`` ("full jitter").
     resend_horizon_ms
@@ -66,8 +67,8 @@ class ProducerSettings:
     requests_in_flight_max: int = 4
     events_in_flight_max: int = 100_000
     bytes_in_flight_max: int = 64 * 1024 * 1024
-    shard_bytes_per_s: int = 1_000_000
-    shard_records_per_s: int = 1_000
+    shard_bytes_per_s: int = 990_000
+    shard_records_per_s: int = 960
     backoff_base_ms: int = 50
     backoff_max_ms: int = 5_000
     resend_horizon_ms: int = 24 * 3_600_000
