@@ -145,12 +145,13 @@ def decode_event(payload: bytes) -> Event:
     Raises
     ------
     InvalidEvent
-        Not JSON, not UTF-8, an attribute missing, empty or of a wrong type, a time that is no time.
+        Not JSON, not UTF-8, an attribute missing, empty or of a wrong type, a time that is no time, a source of ours
+        without a sequence, a reserved type from elsewhere. ``attribute`` says which.
     """
     try:
         event = _decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidEvent(str(error), where="event") from error
+        raise InvalidEvent(str(error), where=_attribute_named(str(error))) from error
     if event.specversion != "1.0":
         raise InvalidEvent("only CloudEvents 1.0 is read", where=f"specversion {event.specversion!r}")
     for name in ("id", "source", "type", "subject"):
@@ -162,7 +163,22 @@ def decode_event(payload: bytes) -> Event:
         instant_ms(event.time)
     except ValueError as error:
         raise InvalidEvent(str(error), where="time") from error
-    # Ledger records speak for a source of ours and stand outside its numbering.
-    if own_source(event.source) is not None and not event.type.startswith(RESERVED_TYPE_PREFIX):
-        parse_sequence(event.sequence)
+    _check_numbering(event)
     return event
+
+
+def _check_numbering(event: Event) -> None:
+    is_reserved = event.type.startswith(RESERVED_TYPE_PREFIX)
+    if is_reserved and not event.source.startswith(SOURCE_PREFIX):
+        raise InvalidEvent(f"reserved for sources beginning with {SOURCE_PREFIX!r}", where=f"type {event.type!r}")
+    if event.source.startswith(CONTROL_SOURCE_PREFIX) and not is_reserved:
+        raise InvalidEvent(f"a control source sends only types of {RESERVED_TYPE_PREFIX}", where=f"type {event.type!r}")
+    # Ledger records speak for a source of ours and stand outside its numbering.
+    if own_source(event.source) is not None and not is_reserved:
+        parse_sequence(event.sequence)
+
+
+def _attribute_named(error: str) -> str:
+    """The attribute in msgspec's "… missing required field `id`" and "… - at `$.id`"."""
+    match = re.search(r"required field `([^`]+)`$|at `\$\.([a-z]+)", error)
+    return "event" if match is None else match[1] or match[2]
