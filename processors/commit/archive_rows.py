@@ -58,7 +58,9 @@ class PaneRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ThresholdRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One threshold event. ``rule_sequence`` is ``<sequence number>/<sub-sequence number>/<index>``."""
+    """One threshold event. ``rule_sequence`` is ``<sequence number>/<sub-sequence number>/<index>``, each zero-padded
+    (to 129, 10 and 10 digits, the most that they can have), so that such texts compare like what they stand for.
+    """
 
     id: str
     pipeline: str
@@ -70,6 +72,7 @@ class ThresholdRow(msgspec.Struct, frozen=True, kw_only=True):
     window_start: str
     window_end: str
     revision: int
+    kind: str
     state: str
     reason: str
     takes_back: str | None
@@ -130,6 +133,8 @@ class CommitRow(msgspec.Struct, frozen=True, kw_only=True):
     failed_object: str | None
     late_object: str | None
     counters: Counters
+    gaps: list[str] = msgspec.field(default_factory=list)
+    """Every gap accepted in the shard so far: ``<last applied position>..<first record that came>``."""
 
 
 Row = TypeVar("Row", bound=msgspec.Struct)

@@ -8,13 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from streamgauge.events.errors import StreamgaugeError
 from streamgauge.events.position import Position
 from streamgauge.events.records import Shard
+from streamgauge.processors.core.effects import ArchiveObject, PaneBatch, ThresholdEvent
 
-__all__ = ["Fenced", "ObjectStore", "Receiver", "ShardRow", "StateStore", "StateUnavailable"]
+__all__ = [
+    "Backpressure",
+    "Delivery",
+    "Fenced",
+    "ObjectStore",
+    "Receiver",
+    "Receivers",
+    "ShardRow",
+    "StateStore",
+    "StoreRefused",
+    "StoreUnavailable",
+]
 
 Entry = TypeVar("Entry")
 
@@ -23,8 +35,19 @@ class Fenced(StreamgaugeError):
     """Somebody else has claimed the shard: what this owner applied since its last commit is undone."""
 
 
-class StateUnavailable(StreamgaugeError):
-    """The state store did not answer, or not in time. Whether the write happened is not known."""
+class StoreUnavailable(StreamgaugeError):
+    """A store did not answer, or not in time. Whether the write happened is not known; the call may be made again."""
+
+
+class StoreRefused(StreamgaugeError):
+    """A store answered that it will not: no permission, no such table or bucket, no space. Retrying is no help."""
+
+
+class Backpressure(StreamgaugeError):
+    """The shard's outbox is full, so nothing more is applied until `ShardSession.commit` has delivered from it.
+
+    Raised before anything of the batch was applied: the host commits, waits, and hands over the same batch again.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +57,9 @@ class ShardRow:
     ``claim_version`` is raised by every write of the row (claim, commit, seal), so that (owner, claim_version) names
     one write. ``position`` is that of the snapshot: the last position applied, None before the first commit that
     applied one. ``start`` is where reading begins without one (an iterator type and its argument), fixed by the
-    pipeline's first start. ``snapshot_bytes`` is the snapshot's size, 0 without one; ``committed_at_ms`` the clock of
-    the owner at its last commit. ``sealed`` rows refuse claims.
+    pipeline's first start: ``TRIM_HORIZON`` or ``AT_TIMESTAMP <RFC 3339>``. ``snapshot_bytes`` is the snapshot's size,
+    0 without one; ``snapshot_object`` its name where it does not live in the row; ``committed_at_ms`` the clock of the
+    owner at its last commit. ``sealed`` rows refuse claims.
     """
 
     shard: Shard
@@ -47,10 +71,14 @@ class ShardRow:
     snapshot_bytes: int
     snapshot_sha256: str | None
     committed_at_ms: int | None
+    snapshot_object: str | None = None
 
 
 class StateStore(Protocol):
-    """The rows and snapshots of one (pipeline, state_epoch). Every write of a row is one conditional write."""
+    """The rows and snapshots of one (pipeline, state_epoch). Every write of a row is one conditional write.
+
+    Every method may raise `StoreUnavailable` or `StoreRefused`.
+    """
 
     def rows(self) -> list[ShardRow]:
         """All rows, in order of shard id."""
@@ -70,7 +98,7 @@ class StateStore(Protocol):
         Raises
         ------
         Fenced
-            The row is sealed.
+            The row is sealed, or there is none.
         """
         ...
 
@@ -80,16 +108,17 @@ class StateStore(Protocol):
         Raises
         ------
         Fenced
-            The object is missing because the row has moved on.
+            The row has moved on to another snapshot since it was read.
         SnapshotError
-            The object is missing although the row is unchanged, or its hash is not the row's.
+            The snapshot is missing although the row is unchanged, or its hash is not the row's.
         """
         ...
 
     def commit(self, row: ShardRow, *, snapshot: bytes, position: Position | None, now_ms: int) -> ShardRow:
         """Replace the snapshot, conditionally on (`row.owner`, `row.claim_version`); return the row as written.
 
-        A conflict is read back: where the row holds exactly this write (the answer was lost), that is success.
+        A conflict is read back: where the row holds exactly this write (the answer was lost), that is success. So the
+        same call may be made again after `StoreUnavailable`.
 
         Raises
         ------
@@ -100,10 +129,10 @@ class StateStore(Protocol):
 
 
 class ObjectStore(Protocol):
-    """Named immutable objects: the archive's and the state's."""
+    """Named immutable objects: the archive's and the state's. Methods may raise `StoreUnavailable`, `StoreRefused`."""
 
     def put(self, name: str, body: bytes) -> None:
-        """Write the object; a second put of equal bytes under one name is harmless."""
+        """Write the object whole or not at all; a second put of equal bytes under one name is harmless."""
         ...
 
     def get(self, name: str) -> bytes | None:
@@ -119,12 +148,29 @@ class ObjectStore(Protocol):
         ...
 
 
+class Delivery(NamedTuple, Generic[Entry]):
+    """What became of a delivery: the entries that could not be delivered now, in their order, and why not."""
+
+    undelivered: Sequence[Entry]
+    reason: str | None = None
+
+
 class Receiver(Protocol[Entry]):
     """Somewhere effects go. Each entry may come again: delivering it twice must be as good as once."""
 
-    def deliver(self, entries: Sequence[Entry]) -> Sequence[Entry]:
-        """Deliver the entries and return those that could not be delivered now, in their order.
+    def deliver(self, entries: Sequence[Entry]) -> Delivery[Entry]:
+        """Deliver the entries; an entry may come back in part, as the part that could not be delivered.
 
-        An outage is no exception: everything comes back, and the shard's outbox keeps it.
+        An outage or a refusal is no exception: the entries come back with the reason, and the shard's outbox keeps
+        them.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Receivers:
+    """Where the entries of an outbox go, by their kind."""
+
+    archive: Receiver[ArchiveObject]
+    threshold_events: Receiver[ThresholdEvent]
+    served_panes: Receiver[PaneBatch]

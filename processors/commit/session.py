@@ -1,0 +1,360 @@
+"""`ShardSession`: the commit protocol of one shard, driven by any host.
+
+``apply batch -> store failed and late events -> save snapshot -> deliver its outbox -> checkpoint``; the reasons are in
+``docs/adr/0009-commit-protocol.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from streamgauge.events.errors import StreamgaugeError
+from streamgauge.events.position import Position
+from streamgauge.events.records import Shard, StreamRecord
+from streamgauge.events.times import rfc3339
+from streamgauge.processors.commit.archive_rows import COMMITS, CommitRow, encode_rows
+from streamgauge.processors.commit.commit_objects import CommitObjects
+from streamgauge.processors.commit.engine_port import EngineFactory
+from streamgauge.processors.commit.outbox import Fresh, OutboxLimits, PendingOutbox
+from streamgauge.processors.commit.ports import (
+    Backpressure,
+    Fenced,
+    ObjectStore,
+    Receivers,
+    ShardRow,
+    StateStore,
+    StoreUnavailable,
+)
+from streamgauge.processors.commit.snapshots import Snapshot, decode_snapshot, encode_snapshot
+from streamgauge.processors.core.container import Columns
+from streamgauge.processors.core.counters import Counters
+from streamgauge.processors.core.definition import Pipeline
+from streamgauge.processors.core.effects import ArchiveObject, Outbox, PaneBatch
+
+__all__ = ["SessionClosed", "ShardSession"]
+
+# The second call tells a lost answer (the row holds our write) from a store that is down.
+_WRITE_ATTEMPTS = 2
+
+
+class SessionClosed(StreamgaugeError):
+    """The session has ended: it was closed, or an error left its engine unfit to be saved."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """A snapshot that is about to be saved. Until that is known, the very same write is tried, never another."""
+
+    snapshot: bytes
+    position: Position | None
+    outbox: Outbox
+    gaps: tuple[str, ...]
+
+
+class ShardSession:
+    """One owner's hold on one shard: open, apply, commit, close. Not thread-safe.
+
+    A host applies batches in stream order and commits when it likes: the KCL every few seconds, Lambda once a batch.
+    `apply` may raise `Backpressure`, before anything was applied: the host then commits, waits, and hands over the
+    same batch again (a KCL host sleeps in place; a Lambda host lets the batch fail, so that it comes back). After
+    `Fenced` the session is dead, and what it applied since its last commit has happened nowhere.
+
+    Configuration: pipeline, shard, stores, receivers, limits. Live: the row as last written, the write in doubt, what
+    the engine handed out since the last commit. In the snapshot: the engine, the outbox, the accepted gaps.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        row: ShardRow,
+        snapshot: Snapshot | None,
+        *,
+        store: StateStore,
+        archive: ObjectStore,
+        receivers: Receivers,
+        now_ms: Callable[[], int],
+        limits: OutboxLimits,
+        engine: EngineFactory,
+    ) -> None:
+        self._pipeline = pipeline
+        self._shard = row.shard
+        self._store = store
+        self._archive = archive
+        self._now_ms = now_ms
+        self._limits = limits
+
+        self._row = row
+        self._write: _Write | None = None
+        self._fresh = Fresh()
+        self._ended: StreamgaugeError | None = None
+
+        columns: Columns | None = snapshot.engine if snapshot else None
+        self._engine = engine(pipeline, row.shard, columns)
+        self._outbox = PendingOutbox(receivers, snapshot.outbox if snapshot else Outbox())
+        self._saved_entries = len(self._outbox)
+        self._gaps = snapshot.gaps if snapshot else ()
+        self._saved_gaps = self._gaps
+
+    @classmethod
+    def open(
+        cls,
+        pipeline: Pipeline,
+        shard: Shard,
+        *,
+        store: StateStore,
+        archive: ObjectStore,
+        receivers: Receivers,
+        owner: str,
+        now_ms: Callable[[], int],
+        engine: EngineFactory,
+        start: str = "TRIM_HORIZON",
+        limits: OutboxLimits | None = None,
+    ) -> ShardSession:
+        """Claim the shard and restore its state; from now on every earlier owner is fenced.
+
+        Parameters
+        ----------
+        owner
+            A fresh UUID, never used for a shard before.
+        now_ms
+            Milliseconds since the epoch.
+        start
+            Where reading begins if the shard has no row yet, as `ShardRow` describes it.
+
+        Raises
+        ------
+        Fenced
+            The shard is sealed, or somebody claimed it while it was being opened.
+        StoreUnavailable, StoreRefused
+            The state cannot be read. Opening again is safe.
+        SnapshotError
+            The state is there, but unreadable.
+        """
+        if store.row(shard.shard_id) is None:
+            store.create(shard, start=start)
+        row = store.claim(shard.shard_id, owner=owner)
+        blob = store.snapshot(row)
+        return cls(
+            pipeline,
+            row,
+            None if blob is None else decode_snapshot(blob),
+            store=store,
+            archive=archive,
+            receivers=receivers,
+            now_ms=now_ms,
+            limits=limits or OutboxLimits(),
+            engine=engine,
+        )
+
+    @property
+    def shard(self) -> Shard:
+        """The shard as its row knows it."""
+        return self._shard
+
+    @property
+    def start(self) -> str:
+        """Where reading begins while `position` is None, as `ShardRow` describes it."""
+        return self._row.start
+
+    @property
+    def position(self) -> Position | None:
+        """The last applied position; what lies between `committed` and it is undone by a crash."""
+        return self._engine.position
+
+    @property
+    def committed(self) -> Position | None:
+        """The position of the last snapshot known to be saved: up to it a host may checkpoint."""
+        return self._row.position
+
+    @property
+    def counters(self) -> Counters:
+        """What became of every position so far."""
+        return self._engine.counters
+
+    @property
+    def watermark_ms(self) -> int | None:
+        """The shard's watermark."""
+        return self._engine.watermark_ms
+
+    @property
+    def input_ended(self) -> bool:
+        """Whether every part of an ``end_of_input`` has been applied."""
+        return self._engine.input_ended
+
+    @property
+    def gaps(self) -> tuple[str, ...]:
+        """Every gap accepted in this shard, as in `CommitRow`."""
+        return self._gaps
+
+    @property
+    def outbox_entries(self) -> int:
+        """Entries that have not been delivered yet, saved or not."""
+        return len(self._outbox) + self._fresh.entries
+
+    @property
+    def waiting_for(self) -> str | None:
+        """Why the last delivery left something behind; None if it did not."""
+        return self._outbox.reason
+
+    @property
+    def can_apply(self) -> bool:
+        """Whether `apply` would take a batch now; if not, commit, and wait while it still says no."""
+        return self._limits.allow(
+            entries=self.outbox_entries, size_bytes=self._outbox.size_bytes + self._fresh.size_bytes
+        )
+
+    def open_panes(self) -> list[PaneBatch]:
+        """Panes of windows that the watermark has not passed, as they stand."""
+        return self._engine.open_panes()
+
+    def apply(self, records: Sequence[StreamRecord]) -> None:
+        """Apply records in stream order. What was applied before is skipped, so a batch may come again.
+
+        Raises
+        ------
+        Backpressure
+            The outbox is full; nothing was applied.
+        SessionClosed, Fenced
+            The session is over.
+        """
+        self._check()
+        if not self.can_apply:
+            raise Backpressure(
+                f"{self.outbox_entries} results wait to be delivered"
+                + (f" ({self.waiting_for})" if self.waiting_for else "")
+                + ", so nothing more is applied",
+                where=f"shard {self._shard.shard_id}",
+            )
+        try:
+            effects = self._engine.apply(records)
+        except BaseException:
+            # Half a batch may be in the engine: saving it would be a commit past unapplied data.
+            self._ended = SessionClosed(
+                "an error while a batch was applied ended this session",
+                where=f"shard {self._shard.shard_id}",
+                remedy="Open the shard again: nothing of the batch was saved",
+            )
+            raise
+        self._fresh.add(effects, records, self._pipeline)
+
+    def accept_gap(self, first: str) -> None:
+        """Note that nothing between `position` and the record of sequence number `first` came back from the stream.
+
+        The gap is saved with the next commit and stands in each of its successors' `CommitRow`.
+        """
+        self._check()
+        self._gaps = (*self._gaps, f"{self.position}..{first}")
+
+    def commit(self) -> Position | None:
+        """Save what was applied, deliver the outbox, and return the position up to which a host may checkpoint.
+
+        With nothing new, nothing is written, but what waits is delivered again.
+
+        Raises
+        ------
+        Fenced
+            Somebody else has claimed the shard. Nothing applied since the last commit has left.
+        StoreUnavailable
+            A store is down. Nothing is lost: commit again, or open the shard anew.
+        StoreRefused
+            A store will not take the state or the failed events.
+        """
+        self._check()
+        self._finish_write()
+        if self._engine.position != self._row.position or self._gaps != self._saved_gaps:
+            self._begin_write()
+            self._finish_write()
+        self._outbox.deliver()
+        return self._row.position
+
+    def close(self) -> None:
+        """Commit and end the session. What could not be delivered stays in the snapshot, for the next owner.
+
+        A last write drops what was delivered since the last one, so that the next owner does not deliver it again.
+        """
+        if self._ended is not None:
+            return
+        self.commit()
+        if len(self._outbox) < self._saved_entries:
+            self._write = self._snapshot_of(self._outbox.entries)
+            self._finish_write()
+        self._ended = SessionClosed("the session is closed", where=f"shard {self._shard.shard_id}")
+
+    def _begin_write(self) -> None:
+        objects = CommitObjects(
+            self._pipeline,
+            self._shard.shard_id,
+            owner=self._row.owner or "",
+            claim_version=self._row.claim_version + 1,
+            arrival_ms=self._fresh.arrival_ms or self._now_ms(),
+        )
+        failed, late = objects.failed(self._fresh.failed), objects.late(self._fresh.late)
+        for item in (failed, late):
+            if item is not None:
+                self._archive.put(item.name, item.body)
+        commit = ArchiveObject(objects.name(COMMITS), encode_rows([self._commit_row(objects, failed, late)]))
+        waiting = self._outbox.entries
+        self._write = self._snapshot_of(
+            Outbox(
+                archive_objects=(
+                    *waiting.archive_objects,
+                    *objects.panes(self._fresh.panes),
+                    *objects.threshold_events(self._fresh.threshold_events),
+                    commit,
+                ),
+                threshold_events=(*waiting.threshold_events, *self._fresh.threshold_events),
+                served_panes=(*waiting.served_panes, *self._fresh.served),
+            )
+        )
+        self._fresh = Fresh()
+
+    def _snapshot_of(self, outbox: Outbox) -> _Write:
+        snapshot = Snapshot(self._engine.snapshot(), outbox, self._gaps)
+        return _Write(encode_snapshot(snapshot), self._engine.position, outbox, self._gaps)
+
+    def _finish_write(self) -> None:
+        """Carry the write in doubt, if there is one, to a known end. Only then does its outbox become deliverable."""
+        write = self._write
+        if write is None:
+            return
+        for attempt in range(1, _WRITE_ATTEMPTS + 1):
+            try:
+                self._row = self._store.commit(
+                    self._row, snapshot=write.snapshot, position=write.position, now_ms=self._now_ms()
+                )
+                break
+            except Fenced as fenced:
+                self._ended = fenced
+                raise
+            except StoreUnavailable:
+                if attempt == _WRITE_ATTEMPTS:
+                    raise
+        self._write = None
+        self._outbox.replace(write.outbox)
+        self._saved_entries = len(write.outbox)
+        self._saved_gaps = write.gaps
+
+    def _commit_row(
+        self, objects: CommitObjects, failed: ArchiveObject | None, late: ArchiveObject | None
+    ) -> CommitRow:
+        position, watermark_ms = self._engine.position, self._engine.watermark_ms
+        return CommitRow(
+            pipeline=self._pipeline.name,
+            state_epoch=self._pipeline.state_epoch,
+            shard_id=self._shard.shard_id,
+            claim_version=objects.claim_version,
+            owner=objects.owner,
+            sequence_number=None if position is None else str(position.sequence_number),
+            sub_sequence_number=None if position is None else position.sub_sequence_number,
+            committed_at=rfc3339(self._now_ms()),
+            watermark=None if watermark_ms is None else rfc3339(watermark_ms),
+            failed_object=failed.name if failed else None,
+            late_object=late.name if late else None,
+            counters=self._engine.counters,
+            gaps=list(self._gaps),
+        )
+
+    def _check(self) -> None:
+        if self._ended is not None:
+            raise self._ended
