@@ -60,7 +60,10 @@ class Threshold:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """A whole pipeline file, checked. Durations in milliseconds; `mapping` is None for CloudEvents."""
+    """A whole pipeline file, checked. Durations in milliseconds; `mapping` is None for CloudEvents.
+
+    ``warnings`` are what is allowed and yet worth saying to whoever loads the file.
+    """
 
     name: str
     stream: str
@@ -75,7 +78,18 @@ class Pipeline:
     mapping: EventMapping | None
     aggregates: tuple[Aggregate, ...]
     thresholds: tuple[Threshold, ...]
+    warnings: tuple[str, ...] = ()
 
     def aggregate(self, name: str) -> Aggregate | None:
         """The aggregate of that name."""
         return next((aggregate for aggregate in self.aggregates if aggregate.name == name), None)
+
+    @property
+    def named_fields(self) -> tuple[str, ...]:
+        """The fields that aggregates name, each once: all that decoding has to bring."""
+        names: dict[str, None] = {}
+        for aggregate in self.aggregates:
+            names |= dict.fromkeys(aggregate.key)
+            names |= dict.fromkeys(aggregate.where.names if aggregate.where else ())
+            names |= dict.fromkeys(measure.field for measure in aggregate.measures if measure.field is not None)
+        return tuple(names)
