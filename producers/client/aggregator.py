@@ -11,6 +11,10 @@ from streamgauge.producers.client.out_record import OutRecord
 __all__ = ["Aggregator"]
 
 
+_OVERHEAD_MAX = 64
+"""More than what one event adds to an aggregate beside its own bytes and its partition key's."""
+
+
 class _Open:
     __slots__ = ("builder", "events", "opened_ms")
 
@@ -40,7 +44,12 @@ class Aggregator:
         current = self._open.get(shard_id)
         closed = None
         if current is not None and (
-            len(current.events) >= self._events_max or current.builder.size_after(record) > self._bytes_max
+            len(current.events) >= self._events_max
+            # The exact size costs; most events fit by far.
+            or (
+                current.builder.size_bytes + event.size + _OVERHEAD_MAX > self._bytes_max
+                and current.builder.size_after(record) > self._bytes_max
+            )
         ):
             closed = self._close(shard_id, now_ms)
             current = None

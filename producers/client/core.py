@@ -82,6 +82,11 @@ class ProducerCore:
         return self._outstanding.events
 
     @property
+    def changes(self) -> int:
+        """Rises whenever a delivery has ended or room was made: what a waiting caller waits for."""
+        return self._outstanding.changes
+
+    @property
     def phase(self) -> Phase:
         """How far closing has come."""
         return self._closing.phase
@@ -105,7 +110,8 @@ class ProducerCore:
             and (log.has_room or log.is_stuck)
         ):
             return True
-        self._pressed = self._stages.attention = True
+        if not self._pressed:
+            self._pressed = self._stages.attention = True
         return False
 
     def put(

@@ -26,6 +26,7 @@ class Outstanding:
         self.events = 0
         self.bytes = 0
         self.internal = 0
+        self.changes = 0
         self._stats = stats
         self._holds: list[tuple[int, int, str, SourceLog]] = []
 
@@ -41,6 +42,7 @@ class Outstanding:
 
     def acknowledge(self, event: Delivery, shard_id: str, position: Position) -> None:
         """A record with `event` is in the stream."""
+        self.changes += 1
         event.live -= 1
         if event.outcome is not None:
             self._stats.copies_acknowledged += 1
@@ -57,6 +59,7 @@ class Outstanding:
 
     def drop(self, event: Delivery, reason: str) -> None:
         """A record with `event` is not sent again."""
+        self.changes += 1
         event.live -= 1
         if event.live or event.copies_left:
             return
@@ -79,6 +82,7 @@ class Outstanding:
         while self._holds and self._holds[0][0] <= now_ms:
             _, sequence, _, log = heapq.heappop(self._holds)
             log.release(sequence)
+            self.changes += 1
 
     def wake_ms(self) -> int | None:
         """When the next place is freed by time."""

@@ -85,6 +85,7 @@ class KinesisProducer:
         self._work = threading.Condition(self._lock)  # workers wait here
         self._progress = threading.Condition(self._lock)  # callers wait here
         self._callers_waiting = 0
+        self._changes_told = -1
         self._crash: BaseException | None = None
         try:
             shards = list_shards(client, stream)
@@ -263,7 +264,8 @@ class KinesisProducer:
     def _wait_for_room(self, size: int) -> None:
         core = self._core
         while core.phase is Phase.OPEN and self._crash is None and not core.can_accept(size):
-            self._work.notify()
+            if core.take_attention():
+                self._work.notify()
             self._callers_waiting += 1
             try:
                 self._progress.wait()
@@ -315,8 +317,7 @@ class KinesisProducer:
                     self._work.notify_all()
                     self._progress.notify_all()
                     return None
-                if self._callers_waiting:
-                    self._progress.notify_all()
+                self._tell_callers()
                 wake_ms = core.wake_ms(now_ms)
                 self._work.wait(None if wake_ms is None else max(wake_ms - now_ms, 1) / 1000)
             return None
@@ -347,5 +348,7 @@ class KinesisProducer:
             self._tell_callers()
 
     def _tell_callers(self) -> None:
-        if self._callers_waiting:
+        changes = self._core.changes
+        if self._callers_waiting and changes != self._changes_told:
+            self._changes_told = changes
             self._progress.notify_all()
