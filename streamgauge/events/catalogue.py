@@ -120,7 +120,7 @@ class Catalogue:
 
     def newest(self, type: str) -> EventSchema:
         """The highest version of a type. Raises `UnknownType`."""
-        return self._schemas[type][self.versions(type)[-1]]
+        return self.get(type, self.versions(type)[-1])
 
     def get(self, type: str, version: int) -> EventSchema:
         """One version. Raises `UnknownType`, `UnknownVersion`."""

@@ -156,5 +156,5 @@ def _scalar(field: FieldSchema) -> Any:
     if field.kind == "number":
         return Annotated[float, msgspec.Meta(ge=field.minimum, le=field.maximum)]
     if field.is_time:
-        return Annotated[str, msgspec.Meta(pattern=f"^(?:{RFC3339_PATTERN})$")]
+        return Annotated[str, msgspec.Meta(pattern=rf"\A(?:{RFC3339_PATTERN})\Z")]
     return {"string": str, "boolean": bool}[field.kind]
