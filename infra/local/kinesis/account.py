@@ -150,17 +150,23 @@ class Account:
         shard_filter: ShardFilter | None = None,
         after_shard_id: str | None = None,
         max_results: int = 1_000,
+        created_ms: int | None = None,
     ) -> tuple[list[ShardState], str | None]:
         """Unexpired shards in order of their ids, and the token for the next page (None at the end).
 
         Raises
         ------
         ResourceNotFoundException
-            There is no such stream.
+            There is no such stream, or none that was created at `created_ms`.
         InvalidArgumentException
             The filter lacks what its type needs, or asks for the future.
         """
         found = self._named("ListShards", stream, now_ms)
+        if created_ms is not None and created_ms != found.created_ms:
+            raise ResourceNotFoundException(
+                f"Stream {found.name} under account {self.account} not found: it was created at {found.created_ms} ms, "
+                f"not at {created_ms} ms."
+            )
         shard_filter = shard_filter or ShardFilter()
         if shard_filter.type == "AFTER_SHARD_ID" and shard_filter.shard_id is None:
             raise InvalidArgumentException("ShardId must be specified in the ShardFilter of type AFTER_SHARD_ID")

@@ -121,22 +121,30 @@ def list_shards(model: KinesisModel, request: wire.ListShards, now_ms: int) -> A
     """ListShards."""
     most = within(request.max_results, "maxResults", 10_000)
     if request.next_token is not None:
-        # An ARN may accompany the token; everything else is in it.
-        if any((request.stream_name, request.exclusive_start_shard_id, request.shard_filter)):
-            raise InvalidArgumentException(
-                "NextToken and StreamName, ExclusiveStartShardId or ShardFilter cannot be provided together."
-            )
+        # As on AWS, where botocore's own paginator fails for that reason (boto/botocore#2009).
+        beside = {
+            "StreamName": request.stream_name,
+            "StreamARN": request.stream_arn,
+            "ExclusiveStartShardId": request.exclusive_start_shard_id,
+            "ShardFilter": request.shard_filter,
+            "StreamCreationTimestamp": request.stream_creation_timestamp,
+        }
+        for name, given in beside.items():
+            if given is not None:
+                raise InvalidArgumentException(f"NextToken and {name} cannot be provided together.")
         shards, token = model.list_more_shards(request.next_token, now_ms=now_ms, max_results=most)
     else:
-        given = request.shard_filter
+        wanted = request.shard_filter
+        shard_filter = ShardFilter()
+        if wanted is not None:
+            shard_filter = ShardFilter(wanted.type, wanted.shard_id, milliseconds(wanted.timestamp))
         shards, token = model.list_shards(
             stream_named(request),
             now_ms=now_ms,
-            shard_filter=None
-            if given is None
-            else ShardFilter(given.type, given.shard_id, milliseconds(given.timestamp)),
+            shard_filter=shard_filter,
             after_shard_id=request.exclusive_start_shard_id,
             max_results=most,
+            created_ms=milliseconds(request.stream_creation_timestamp),
         )
     answered: dict[str, object] = {"Shards": [shard_fields(shard) for shard in shards]}
     return answered if token is None else answered | {"NextToken": token}

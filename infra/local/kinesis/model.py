@@ -156,7 +156,8 @@ class KinesisModel(Administration):
                 position = self._position_at(shard, timestamp_ms, now_ms)
             case "AT_SEQUENCE_NUMBER" | "AFTER_SEQUENCE_NUMBER":
                 index = self._index_of(found, shard, sequence_number)
-                position = index if iterator_type == "AFTER_SEQUENCE_NUMBER" else max(0, index - 1)
+                before = index if iterator_type == "AFTER_SEQUENCE_NUMBER" else max(0, index - 1)
+                position = min(before, shard.log.end)
         if self.limits.enforced:
             if not shard.iterators.admits(1, now_ms):
                 raise ProvisionedThroughputExceededException(_rate_exceeded(found, shard))
@@ -289,7 +290,7 @@ class KinesisModel(Administration):
             )
         if parts.created_s != shard.numbers.created_s or LAST_INDEX > parts.record_index > shard.log.end:
             raise stranger
-        return min(parts.record_index, shard.log.end)
+        return parts.record_index
 
 
 def _rate_exceeded(stream: Stream, shard: ShardState) -> str:

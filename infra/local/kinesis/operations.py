@@ -24,6 +24,7 @@ Request = TypeVar("Request", bound=msgspec.Struct)
 
 _ENCODER = msgspec.json.Encoder()
 _POLLING = "the local Kinesis has no enhanced fan-out: read with GetShardIterator and GetRecords (KCL: POLLING)"
+_CHANNELS = "the local Kinesis has no channels"
 _UNSUPPORTED = {
     "SubscribeToShard": _POLLING,
     "RegisterStreamConsumer": _POLLING,
@@ -38,6 +39,12 @@ _UNSUPPORTED = {
     "UpdateStreamWarmThroughput": "the local Kinesis does not scale by itself",
     "DescribeAccountSettings": "the local Kinesis has no billing",
     "UpdateAccountSettings": "the local Kinesis has no billing",
+    "UpdateStreamRecordDistributionStrategy": "the local Kinesis puts a record where its key says",
+    "CreateChannel": _CHANNELS,
+    "DeleteChannel": _CHANNELS,
+    "DescribeChannel": _CHANNELS,
+    "ListChannels": _CHANNELS,
+    "UpdateChannel": _CHANNELS,
 }
 
 
