@@ -39,13 +39,7 @@ def stack_name(pipeline: str) -> str:
 
 
 def stack_parameters(pipeline: Pipeline, *, shards: int) -> dict[str, str]:
-    """The template's parameters for a pipeline. Its Glue table is that of the first event type.
-
-    Raises
-    ------
-    StreamgaugeError
-        The newest schema of the event type describes something that no column can hold.
-    """
+    """The template's parameters for a pipeline. Its Glue table is that of the first event type."""
     event_type = pipeline.event_types[0]
     return {
         "PipelineName": pipeline.name,
@@ -53,7 +47,7 @@ def stack_parameters(pipeline: Pipeline, *, shards: int) -> dict[str, str]:
         "ShardCount": str(shards),
         "EventType": event_type,
         "EventTableName": re.sub(r"[^a-z0-9_]", "_", event_type.lower()),
-        "EventDataType": hive_type(pipeline.catalogue.newest(event_type).schema, where=event_type),
+        "EventDataType": hive_type(pipeline.catalogue.newest(event_type).schema),
     }
 
 

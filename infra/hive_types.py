@@ -1,61 +1,30 @@
 """Hive types, as the Glue Data Catalog and Athena read them, of what a JSON Schema describes.
 
-Source: Athena user guide, "Data types in Amazon Athena"; the archive's Parquet columns are of the matching types.
+Source: Athena user guide, "Data types in Amazon Athena". They are those of the Parquet columns that the archive makes
+of the same schema (``sinks/archive/columns.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-from streamgauge.events.errors import StreamgaugeError
+from collections.abc import Mapping
 
 __all__ = ["hive_type"]
 
 _SCALARS = {"integer": "bigint", "number": "double", "boolean": "boolean", "string": "string"}
 
 
-def hive_type(schema: Mapping[str, object], *, where: str) -> str:
+def hive_type(schema: Mapping[str, object]) -> str:
     """The Hive type of a value that fits the schema; names are in lower case, as Glue keeps them.
 
-    Parameters
-    ----------
-    where
-        The place that an error names.
-
-    Raises
-    ------
-    StreamgaugeError
-        The schema states no type, or one that a column cannot have.
+    What has no fields of its own to describe (an object whose properties are not listed, an array without ``items``, a
+    value of several types) is JSON text.
     """
-    kind = _kind(schema, where)
-    if kind == "object":
-        properties = schema.get("properties")
-        if not isinstance(properties, Mapping) or not properties:
-            raise StreamgaugeError("an object needs properties to become a column", where=where)
-        fields = (f"{name.lower()}:{_member(inner, f'{where}.{name}')}" for name, inner in properties.items())
-        return f"struct<{','.join(fields)}>"
-    if kind == "array":
-        return f"array<{_member(schema.get('items'), f'{where}[]')}>"
-    if kind not in _SCALARS:
-        raise StreamgaugeError(f"type {kind!r} cannot become a column", where=where)
-    return _SCALARS[kind]
-
-
-def _member(schema: object, where: str) -> str:
-    if not isinstance(schema, Mapping):
-        raise StreamgaugeError("no schema stands here", where=where)
-    return hive_type(schema, where=where)
-
-
-def _kind(schema: Mapping[str, object], where: str) -> str:
     stated = schema.get("type")
-    # A union with null is a nullable column; every column is nullable.
-    kinds = [stated] if isinstance(stated, str) else list(stated) if isinstance(stated, Sequence) else []
-    kinds = [kind for kind in kinds if kind != "null"]
-    if set(kinds) == {"integer", "number"}:
-        kinds = ["number"]
-    if not kinds and "enum" in schema:
-        kinds = ["string"]
-    if len(kinds) != 1:
-        raise StreamgaugeError(f"a column has one type, this has {len(kinds)}", where=where)
-    return str(kinds[0])
+    kinds = [kind for kind in stated if kind != "null"] if isinstance(stated, list) else [stated]
+    kind = kinds[0] if len(kinds) == 1 else None
+    properties, items = schema.get("properties"), schema.get("items")
+    if kind == "object" and isinstance(properties, Mapping) and properties:
+        return f"struct<{','.join(f'{name.lower()}:{hive_type(part)}' for name, part in properties.items())}>"
+    if kind == "array" and isinstance(items, Mapping):
+        return f"array<{hive_type(items)}>"
+    return _SCALARS.get(kind, "string") if isinstance(kind, str) else "string"

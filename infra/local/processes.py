@@ -91,7 +91,7 @@ def require_free_port(port: int, *, purpose: str) -> None:
 def launch(name: str, argv: Sequence[str], environment: Mapping[str, str], log: Path) -> ProcessInfo:
     """Start a process in a session of its own, so that neither Ctrl-C nor a closed terminal reaches it.
 
-    Its output goes to the end of `log`.
+    Its output goes to `log`, which is begun anew.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def launch(name: str, argv: Sequence[str], environment: Mapping[str, str], log: 
     """
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as output:
+        with log.open("wb") as output:
             child = subprocess.Popen(  # noqa: S603 - the command is the caller's, and no shell reads it
                 list(argv),
                 env=dict(environment),
@@ -175,10 +175,9 @@ def stop(processes: Iterable[ProcessInfo], *, grace_s: float) -> list[str]:
             process.kill()
     psutil.wait_procs(survivors, timeout=_KILL_WAIT_S)
     for info in wanted:
-        child = _children.pop(info.pid, None)
-        if child is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(timeout=_KILL_WAIT_S)
+        child = _children.get(info.pid)
+        if child is not None and child.poll() is not None:
+            del _children[info.pid]
     killed = {process.pid for process in survivors}
     return [info.name for info in wanted if info.pid in killed & leaders.keys()]
 

@@ -1,0 +1,68 @@
+# The two commands that matter are `make demo` and `make test`. Both need Python 3.11 to 3.13, and nothing else: they
+# set up a virtual environment of their own from a lock file with hashes. `make help` shows the others.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Tests share two servers and two cores at least; more workers than cores only wait for each other.
+WORKERS ?= 2
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --annotation-style line \
+	--custom-compile-command "make lock" pyproject.toml requirements/build.in
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench lock clean
+.DELETE_ON_ERROR:
+
+help: ## show the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/demo.stamp ## run the whole pipeline once on this machine, and prove the result
+	$(BIN)/streamgauge demo
+
+test: $(VENV)/dev.stamp ## run every test
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+lint: $(VENV)/dev.stamp ## check style, types and the template
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/cfn-lint infra/template.yaml
+
+format: $(VENV)/dev.stamp ## mend style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/dev.stamp ## run the benchmarks
+	$(BIN)/python -m benchmarks
+
+lock: ## write the lock files anew (needs what `make test` has set up)
+	$(LOCK) --extra dev --upgrade --output-file requirements/dev.lock
+	$(LOCK) --extra local --upgrade --constraint requirements/dev.lock --output-file requirements/demo.lock
+
+clean: ## remove the virtual environment, caches and built files
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is newer than what it was made from, so that a second run starts at once. dev.lock holds all of demo.lock, in
+# the same versions: whoever has the one needs not the other.
+$(VENV)/demo.stamp: requirements/demo.lock pyproject.toml | $(BIN)/python
+	@if [ -e $(VENV)/dev.stamp ] && [ ! requirements/dev.lock -nt $(VENV)/dev.stamp ] \
+		&& [ ! pyproject.toml -nt $(VENV)/dev.stamp ]; then touch $@; else $(MAKE) --no-print-directory install-demo; fi
+
+$(VENV)/dev.stamp: requirements/dev.lock pyproject.toml | $(BIN)/python
+	@$(MAKE) --no-print-directory install-dev
+
+.PHONY: install-demo install-dev
+install-demo install-dev: install-%: requirements/%.lock
+	@echo "Installing what is locked in $< (about a minute) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes -r $<
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --no-build-isolation -e .
+	@touch $(VENV)/$*.stamp
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit( \
+		"streamgauge needs Python 3.11, 3.12 or 3.13; $(PYTHON) is %d.%d. Set another: make PYTHON=python3.12 ..." % v)'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo >&2 \
+		"$(PYTHON) cannot make virtual environments with pip in them: its modules venv and ensurepip are missing." \
+		"On Debian and Ubuntu: apt install python3-venv. Or set another Python: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
