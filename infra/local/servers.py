@@ -14,6 +14,7 @@ from streamgauge.infra.local.processes import LOOPBACK, ProcessInfo, launch, wai
 __all__ = ["ACCOUNT", "launch_kinesis", "launch_ministack", "wait_for_server"]
 
 ACCOUNT = "000000000000"
+KINESIS_MODULE = "streamgauge.infra.local.kinesis"
 
 _PROBE_TIMEOUT_S = 1.0
 # What a Python process needs of the user's environment; the rest could change what the servers do (PERSIST_STATE,
@@ -63,7 +64,7 @@ def launch_kinesis(port: int, *, folder: Path, environment: Mapping[str, str], l
 
     `limits`: whether the limits of each shard are enforced as on AWS.
     """
-    argv = [sys.executable, "-m", "streamgauge.infra.local.kinesis", "--port", str(port)]
+    argv = [sys.executable, "-m", KINESIS_MODULE, "--port", str(port)]
     if not limits:
         argv.append("--no-limits")
     return launch("kinesis", argv, _environment(environment), folder / "logs" / "kinesis.log")
