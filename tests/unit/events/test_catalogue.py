@@ -98,6 +98,8 @@ def test_nested_objects_are_dotted_and_arrays_have_no_path() -> None:
         ({"type": ["string", "null"], "enum": ["a"]}, "agree on null"),
         ({"type": "integer", "enum": [1], "minimum": 0}, "enum together with minimum"),
         ({"type": "integer", "default": 1.0}, "its default does not fit: it must be of type integer"),
+        ({"type": "integer", "default": True}, "must be of type integer"),
+        ({"type": "number", "default": False}, "must be of type number"),
         ({"type": "integer", "default": 5, "maximum": 4}, "must be at most 4"),
         ({"type": "string", "default": None}, "must not be null"),
         ({"type": "string", "format": "date-time", "default": "today"}, "not an RFC 3339 time"),

@@ -128,7 +128,7 @@ def test_a_power_of_two_within_the_bounds_is_a_window(window: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "window", ["1000", "512", "2097152", "0", "01024", "-1024", "1024.0", "", "1e3", "1024 ", "١٠٢٤"]
+    "window", ["1000", "3000", "512", "2097152", "0", "01024", "-1024", "1024.0", "", "1e3", "1024 ", "١٠٢٤"]
 )
 def test_any_other_window_is_refused(window: str) -> None:
     with pytest.raises(InvalidEvent):
