@@ -197,10 +197,10 @@ class World:
     def call_hook(self, step: str, moment: str) -> None:
         self.hook(step, moment)
 
-    def open(self, *, start: str = "TRIM_HORIZON") -> ShardSession:
+    def open(self, shard: Shard = SHARD, start: str = "TRIM_HORIZON") -> ShardSession:
         return ShardSession.open(
             self.pipeline,
-            SHARD,
+            shard,
             store=self.store,
             archive=self.archive,
             receivers=Receivers(self.archived, self.crossings, self.served),
