@@ -74,12 +74,14 @@ class RecordLog:
 
     def position_at(self, timestamp_ms: int) -> int:
         """Position of the first kept record that arrived at or after `timestamp_ms`; ``end`` without one."""
-        chunk = bisect_left(self._peaks, timestamp_ms)
-        if chunk == len(self._peaks):
-            return self.end
-        begin = (chunk + self._base) * _CHUNK
-        within = next(place for place, record in enumerate(self._chunks[chunk]) if record.arrival_ms >= timestamp_ms)
-        return max(self.first, begin + within)
+        # One chunk is looked through, unless the clock went back: then a peak may be that of an earlier chunk, or of a
+        # record that was trimmed.
+        for chunk in range(bisect_left(self._peaks, timestamp_ms), len(self._chunks)):
+            begin = (chunk + self._base) * _CHUNK
+            for position, record in enumerate(self._chunks[chunk], begin):
+                if record.arrival_ms >= timestamp_ms and position >= self.first:
+                    return position
+        return self.end
 
     def trim(self, arrived_until_ms: int) -> None:
         """Drop the oldest records that arrived at or before `arrived_until_ms`."""

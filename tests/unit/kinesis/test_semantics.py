@@ -369,8 +369,20 @@ def test_records_are_kept_for_24_hours() -> None:
     put(model, b"new", at=T0 + HOUR)
     token = iterator(model, at=T0 + DAY - 1)
     assert data(model, iterator(model, at=T0 + DAY - 1), at=T0 + DAY - 1) == [b"old", b"new"]
-    assert data(model, token, at=T0 + DAY) == [b"new"], "what was trimmed meanwhile is skipped"
+    result = model.get_records(token, now_ms=T0 + DAY)
+    assert [record.data for record in result.records] == [b"new"], "what was trimmed meanwhile is skipped"
+    assert result.behind_ms == 0
+    assert result.next_iterator is not None
+    assert data(model, result.next_iterator, at=T0 + DAY) == []
     assert data(model, iterator(model, at=T0 + DAY + HOUR), at=T0 + DAY + HOUR) == []
+
+
+def test_a_stream_that_is_only_written_to_is_trimmed_as_well() -> None:
+    """Guide: Change the data retention period."""
+    model = model_with()
+    put(model, *[b"old"] * 10)
+    put(model, b"new", at=T0 + DAY)
+    assert model.streams["s"].shards[FIRST].log.first == 10
 
 
 def test_a_trimmed_sequence_number_begins_at_the_oldest_record_left() -> None:
