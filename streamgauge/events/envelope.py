@@ -16,6 +16,7 @@ from uuid import UUID
 import msgspec
 
 from streamgauge.events.errors import StreamgaugeError
+from streamgauge.events.json_text import json_fault
 from streamgauge.events.times import instant_ms
 
 __all__ = [
@@ -145,12 +146,14 @@ def decode_event(payload: bytes) -> Event:
     Raises
     ------
     InvalidEvent
-        Not JSON, not UTF-8, an attribute missing, empty or of a wrong type, a time that is no time, a source of ours
-        without a sequence, a reserved type from elsewhere. ``attribute`` says which.
+        Not JSON, not UTF-8, nested too deep, an attribute missing, empty or of a wrong type, a time that is no time, a
+        source of ours without a sequence, a reserved type from elsewhere. ``attribute`` says which.
     """
+    if fault := json_fault(payload):
+        raise InvalidEvent(fault, where="event")
     try:
         event = _decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except msgspec.DecodeError as error:
         raise InvalidEvent(str(error), where=_attribute_named(str(error))) from error
     if event.specversion != "1.0":
         raise InvalidEvent("only CloudEvents 1.0 is read", where=f"specversion {event.specversion!r}")

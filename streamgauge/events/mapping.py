@@ -21,6 +21,7 @@ import msgspec
 
 from streamgauge.events.envelope import RESERVED_TYPE_PREFIX, SOURCE_PREFIX, Event, InvalidEvent, decode_event
 from streamgauge.events.errors import StreamgaugeError
+from streamgauge.events.json_text import json_fault
 from streamgauge.events.position import Position
 from streamgauge.events.times import checked_instant, instant_ms, rfc3339
 
@@ -215,8 +216,14 @@ _any_decoder: msgspec.json.Decoder[object] = msgspec.json.Decoder(object)
 
 
 def is_own_cloudevent(payload: bytes) -> bool:
-    """Whether a record is a CloudEvent whose source begins with ``urn:streamgauge:``: ours, and never mapped."""
-    record = _parsed(payload)
+    """Whether a record is a CloudEvent whose source begins with ``urn:streamgauge:``: ours, and never mapped.
+
+    Bytes that are no JSON object are none.
+    """
+    try:
+        record = _parsed(payload)
+    except InvalidEvent:
+        return False
     source = record.get("source")
     return "specversion" in record and isinstance(source, str) and source.startswith(SOURCE_PREFIX)
 
@@ -274,9 +281,11 @@ def map_record(mapping: EventMapping, payload: bytes, *, stream_arn: str, positi
 
 
 def _parsed(payload: bytes) -> dict[object, object]:
+    if fault := json_fault(payload):
+        raise InvalidEvent(fault, where="record")
     try:
         record = _any_decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except msgspec.DecodeError as error:
         raise InvalidEvent(str(error), where="record") from error
     if not isinstance(record, dict):
         raise InvalidEvent("must be one JSON object", where="record")

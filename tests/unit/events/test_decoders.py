@@ -119,6 +119,12 @@ def test_a_field_may_have_any_name(name: str) -> None:
     assert (field_getter(name)(read_back), field_getter("a")(read_back)) == (5, 6)
 
 
+def test_no_two_names_share_an_attribute() -> None:
+    struct = data_struct(catalogue(schema({"_a": INTEGER, "x_5f61": INTEGER})), "t")
+    got = read(struct, {"_a": 5, "x_5f61": 6})
+    assert (field_getter("_a")(got), field_getter("x_5f61")(got)) == (5, 6)
+
+
 def test_plain_names_stay_attributes() -> None:
     assert attribute_name("wind_speed") == "wind_speed"
     assert attribute_name("a") != attribute_name("x_61") != attribute_name("_a")

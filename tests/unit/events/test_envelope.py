@@ -17,6 +17,7 @@ from streamgauge.events.envelope import (
     own_source,
     parse_sequence,
 )
+from streamgauge.events.json_text import MAX_NESTING
 
 UUID_TEXT = "0191d5e0-7b1c-7c3e-9f00-0123456789ab"
 OURS = f"urn:streamgauge:{UUID_TEXT}:w16384"
@@ -101,6 +102,23 @@ def test_bytes_that_are_not_one_json_object_are_refused(raw: bytes) -> None:
     with pytest.raises(InvalidEvent) as caught:
         decode_event(raw)
     assert caught.value.attribute in ("event", "id")
+
+
+def nested(depth: int) -> bytes:
+    """An event whose own object and data are `depth` deep together."""
+    return payload(data="?").replace(b'"?"', b"[" * (depth - 1) + b"]" * (depth - 1))
+
+
+def test_json_nested_too_deep_is_refused_at_the_same_depth_everywhere() -> None:
+    assert decode_event(nested(MAX_NESTING)).id == "7"
+    for depth in (MAX_NESTING + 1, 200_000):
+        with pytest.raises(InvalidEvent, match=f"nested deeper than {MAX_NESTING}"):
+            decode_event(nested(depth))
+
+
+def test_brackets_inside_text_and_beside_each_other_are_not_depth() -> None:
+    assert decode_event(payload(data={"text": '[{\\"' * 1000})).id == "7"
+    assert decode_event(payload(data=[[[]]] * 1000)).id == "7"
 
 
 def test_a_lone_surrogate_has_no_hash_key_and_is_refused() -> None:

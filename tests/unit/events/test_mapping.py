@@ -131,6 +131,8 @@ def test_anything_else_is_no_key_and_no_id(entry: str, value: object) -> None:
         (b"5", "record"),
         (b'{"a": "\xff"}', "record"),
         (b"{}{}", "record"),
+        (b'{"time_hour": "2013-01-01T06:00:00Z", "origin": ' + b"9" * 5000 + b"}", "record"),
+        (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "record"),
     ],
 )
 def test_a_record_that_does_not_fit_the_mapping_says_what_is_wrong(record: object, attribute: str) -> None:
@@ -260,9 +262,12 @@ def test_control_and_broken_sources_of_ours_are_not_mapped_either() -> None:
         b'{"specversion": "1.0", "source": "https://elsewhere"}',
         b'{"specversion": "1.0", "source": 5}',
         b'{"specversion": "1.0", "data": {"source": "urn:streamgauge:x"}}',
+        b'{"specversion": "1.0", "source": "urn:streamgauge:x"',
+        b'[{"specversion": "1.0", "source": "urn:streamgauge:x"}]',
+        b"\xff",
     ],
 )
-def test_every_other_record_is_mapped(payload: bytes) -> None:
+def test_every_other_record_is_left_to_the_mapping(payload: bytes) -> None:
     assert not is_own_cloudevent(payload)
 
 
