@@ -51,7 +51,8 @@ class EventBatch:
     time_ms : int64
         Milliseconds since the epoch.
     source : int64
-        Index into ``sources`` (distinct within the batch) and ``source_windows`` (W, or 0 for a foreign source).
+        Index into ``sources`` (distinct within the batch) and ``source_windows`` (W; 0 for a foreign source; -1 where
+        the events have no id but their position, so that no two are ever the same).
     sequence : int64
         Of events of ours; -1 for foreign ones.
     ids

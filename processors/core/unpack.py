@@ -1,0 +1,176 @@
+"""Records to user records: de-aggregation, and what is decided about an aggregate as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streamgauge.events.envelope import InvalidEvent, own_source
+from streamgauge.events.hash_key import FULL_RANGE, HashRange, hash_key
+from streamgauge.events.kpl import Aggregate, CorruptAggregate, decode_aggregate, is_aggregate
+from streamgauge.events.position import Position
+from streamgauge.events.records import StreamRecord
+from streamgauge.processors.core.effects import FailedEvent, FailureReason
+
+__all__ = ["RangeCheck", "Unpacked", "unpack"]
+
+_CACHED_KEYS_MAX = 65_536
+
+
+class _Source(msgspec.Struct, gc=False):
+    source: str
+
+
+_source_decoder = msgspec.json.Decoder(_Source)
+
+
+class RangeCheck:
+    """Whether partition keys hash into one shard. Remembers the keys that it has seen, up to a bound."""
+
+    def __init__(self, hash_range: HashRange) -> None:
+        self.hash_range = hash_range
+        # Every key there is lies in the full range, so nothing need be hashed.
+        self.is_full = hash_range == FULL_RANGE
+        self._inside: dict[str, bool] = {}
+
+    def holds(self, partition_key: str) -> bool:
+        """Whether the MD5 of the key lies in the range."""
+        if self.is_full:
+            return True
+        inside = self._inside.get(partition_key)
+        if inside is None:
+            if len(self._inside) >= _CACHED_KEYS_MAX:
+                self._inside.clear()
+            inside = self._inside[partition_key] = hash_key(partition_key) in self.hash_range
+        return inside
+
+    def holds_all(self, aggregate: Aggregate) -> bool:
+        """Whether every user record lies in the range, by its explicit hash key or else by its partition key."""
+        if self.is_full:
+            return True
+        if not aggregate.hash_keys:
+            # Tables seldom hold more than what is used, so they are asked first.
+            if all(map(self.holds, aggregate.partition_keys)):
+                return True
+            return all(self.holds(aggregate.partition_keys[index]) for index in set(aggregate.key_index))
+        return all(
+            self.holds(aggregate.partition_keys[key]) if hashed < 0 else aggregate.hash_keys[hashed] in self.hash_range
+            for key, hashed in set(zip(aggregate.key_index, aggregate.hash_index, strict=True))
+        )
+
+
+@dataclass(slots=True)
+class Unpacked:
+    """n user records in stream order, and what of the records is no user record.
+
+    ``record`` and ``sub_sequence``: int64, shape (n,). ``outside``: indexes of plain records whose partition key does
+    not hash into the shard. The rest as in `Decoded`.
+    """
+
+    sequence_numbers: list[int]
+    arrival_ms: NDArray[np.int64]
+    record: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    sub_sequence: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    payloads: list[bytes] = field(default_factory=list)
+    partition_keys: list[str] = field(default_factory=list)
+    outside: list[int] = field(default_factory=list)
+    failed: list[FailedEvent] = field(default_factory=list)
+    misrouted: int = 0
+    redelivered: int = 0
+    last_sub_sequence: int = 0
+
+
+def unpack(records: Sequence[StreamRecord], check: RangeCheck, after: Position | None) -> Unpacked:
+    """Take records apart, leaving out what lies at or below `after`."""
+    unpacked = Unpacked(
+        sequence_numbers=[int(record.sequence_number) for record in records],
+        arrival_ms=np.array([record.arrival_ms for record in records], dtype=np.int64),
+    )
+    # Per record: how many user records it gave, and the sub-sequence number of the first of them.
+    counts: list[int] = []
+    firsts: list[int] = []
+    add_payload, add_key = unpacked.payloads.append, unpacked.partition_keys.append
+    for number, record in zip(unpacked.sequence_numbers, records, strict=True):
+        skip = _skipped(number, after)
+        if is_aggregate(record.data):
+            count = _unpack_aggregate(unpacked, record, number, check, skip)
+            counts.append(count)
+            firsts.append(skip if count else 0)
+            continue
+        unpacked.last_sub_sequence = 0
+        firsts.append(0)
+        if skip:
+            unpacked.redelivered += 1
+            counts.append(0)
+            continue
+        counts.append(1)
+        if not check.holds(record.partition_key):
+            unpacked.outside.append(len(unpacked.payloads))
+        add_payload(record.data)
+        add_key(record.partition_key)
+    _number(unpacked, np.array(counts, dtype=np.int64), np.array(firsts, dtype=np.int64))
+    return unpacked
+
+
+def _skipped(number: int, after: Position | None) -> int:
+    """How many of a record's first events have been applied; a large number if all."""
+    if after is None or number > after.sequence_number:
+        return 0
+    return after.sub_sequence_number + 1 if number == after.sequence_number else 2**62
+
+
+def _number(unpacked: Unpacked, counts: NDArray[np.int64], firsts: NDArray[np.int64]) -> None:
+    unpacked.record = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+    starts = np.cumsum(counts) - counts
+    unpacked.sub_sequence = np.arange(len(unpacked.payloads), dtype=np.int64) + np.repeat(firsts - starts, counts)
+
+
+def _unpack_aggregate(unpacked: Unpacked, record: StreamRecord, number: int, check: RangeCheck, skip: int) -> int:
+    """Add an aggregate's user records from `skip` on; return how many they are."""
+
+    def whole(reason: FailureReason, detail: str) -> FailedEvent:
+        return FailedEvent(Position(number, 0), record.arrival_ms, record.partition_key, reason, detail, record.data)
+
+    try:
+        aggregate = decode_aggregate(record.data)
+    except CorruptAggregate as error:
+        return _fail_whole(unpacked, whole(FailureReason.CORRUPT_AGGREGATE, error.what), skip)
+    is_misrouted = not check.holds_all(aggregate)
+    if is_misrouted and not _is_ours(aggregate):
+        detail = f"an aggregate of {len(aggregate.payloads)} events, not all of which hash into this shard"
+        return _fail_whole(unpacked, whole(FailureReason.MISROUTED_AGGREGATE, detail), skip)
+    total = len(aggregate.payloads)
+    unpacked.last_sub_sequence = total - 1
+    unpacked.redelivered += min(skip, total)
+    rest = max(0, total - skip)
+    if is_misrouted:
+        # Its producer was told where it landed, and sends all of it again under the same identity.
+        unpacked.misrouted += rest
+        return 0
+    if rest:
+        keys = map(aggregate.partition_keys.__getitem__, aggregate.key_index[skip:])
+        unpacked.partition_keys.extend(keys)
+        unpacked.payloads.extend(aggregate.payloads[skip:] if skip else aggregate.payloads)
+    return rest
+
+
+def _fail_whole(unpacked: Unpacked, failed: FailedEvent, skip: int) -> int:
+    """Count a record as one failed event; return how many user records it gives."""
+    unpacked.last_sub_sequence = 0
+    if skip:
+        unpacked.redelivered += 1
+    else:
+        unpacked.failed.append(failed)
+    return 0
+
+
+def _is_ours(aggregate: Aggregate) -> bool:
+    """Whether every event's source is one of ours."""
+    try:
+        return all(own_source(_source_decoder.decode(payload).source) is not None for payload in aggregate.payloads)
+    except (InvalidEvent, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
