@@ -26,7 +26,7 @@ class EnvelopeEncoder:
     def __init__(self, source: str) -> None:
         self._source = _json(source)
         self._types: dict[str, bytes] = {}
-        self._second = -1
+        self._second: int | None = None
         self._second_text = b""
 
     def encode(
