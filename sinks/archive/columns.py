@@ -5,6 +5,8 @@ Every table of raw records ends with the position: ``shard_id, sequence_number, 
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import pyarrow as pa
 
 from streamgauge.events.catalogue import Catalogue
@@ -16,7 +18,7 @@ __all__ = ["PARTITION_COLUMNS", "TIME", "data_type", "event_columns", "raw_table
 TIME = pa.timestamp("ms", tz="UTC")
 
 _TEXT = pa.string()
-_Fields = list[pa.Field[pa.DataType]]
+_Fields: TypeAlias = "list[pa.Field[pa.DataType]]"
 
 _POSITION: _Fields = [
     pa.field("shard_id", _TEXT, nullable=False),

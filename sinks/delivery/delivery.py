@@ -129,7 +129,7 @@ class Delivery:
         if self._next_list_ms is None or now_ms >= self._next_list_ms:
             self._list(now_ms)
         for shard_id, listed in self._listed.items():
-            if now_ms >= self._next_read_ms.get(shard_id, now_ms) and self._may_begin(listed):
+            if now_ms >= self._next_read_ms.get(shard_id, now_ms) and self._may_read(listed):
                 self._step_shard(listed, now_ms)
         assert self._next_list_ms is not None
         return min([self._next_list_ms, *self._next_read_ms.values()])
@@ -159,9 +159,9 @@ class Delivery:
         self._listed = dict(sorted(known.items()))
         self._next_list_ms = now_ms + self._settings.list_interval_ms
 
-    def _may_begin(self, listed: ListedShard) -> bool:
+    def _may_read(self, listed: ListedShard) -> bool:
         if listed.shard.shard_id in self._shards:
-            return True
+            return not self._shards[listed.shard.shard_id].closed
         parents = [parent for parent in listed.shard.parents if parent in self._listed]
         return all(parent in self._shards and self._shards[parent].closed for parent in parents)
 

@@ -1,0 +1,253 @@
+"""A stream in memory, read as boto3 would read it, and an archive in a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+from uuid import UUID
+
+from botocore.exceptions import ClientError
+
+from streamgauge.events.catalogue import Catalogue, EventSchema
+from streamgauge.events.envelope import OwnSource
+from streamgauge.events.kpl import AggregateBuilder, UserRecord
+from streamgauge.events.mapping import EventMapping
+from streamgauge.events.times import instant_ms, rfc3339
+from streamgauge.infra.local.kinesis.errors import KinesisError
+from streamgauge.infra.local.kinesis.limits import Limits
+from streamgauge.infra.local.kinesis.model import KinesisModel, PutEntry, PutResult
+from streamgauge.sinks.archive.files import ArchiveFiles
+from streamgauge.sinks.archive.objects import FolderObjects
+from streamgauge.sinks.archive.tables import ArchiveTables
+from streamgauge.sinks.delivery.delivery import Delivery
+from streamgauge.sinks.delivery.settings import DeliverySettings
+
+Answer = TypeVar("Answer")
+
+STREAM = "observations"
+T0 = instant_ms("2026-03-01T10:15:00Z")
+OURS = str(OwnSource(UUID("a8098c1a-f86e-11da-bd1a-00112444be1e"), 1024))
+
+V1: dict[str, object] = {
+    "type": "object",
+    "properties": {"temp": {"type": ["number", "null"]}, "wind": {"type": "integer", "minimum": 0}},
+    "required": ["wind"],
+}
+V2: dict[str, object] = {
+    "type": "object",
+    "properties": {
+        "temp": {"type": ["number", "null"]},
+        "wind": {"type": "number", "minimum": 0},
+        "unit": {"type": "string", "default": "mph"},
+        "tags": {"type": "array", "items": {"type": "string"}},
+        "place": {"type": "object", "properties": {"lat": {"type": "number"}}},
+    },
+    "required": ["wind"],
+}
+CATALOGUE = Catalogue(
+    [
+        EventSchema("weather.observation", 1, V1),
+        EventSchema("weather.observation", 2, V2),
+        EventSchema("sea-level", 1, {"type": "object", "properties": {"cm": {"type": "integer"}}, "required": ["cm"]}),
+    ]
+)
+WEATHER = "weather.observation"
+
+
+def event(
+    sequence: int | None,
+    *,
+    subject: str = "LGA",
+    at_ms: int = T0,
+    type: str = WEATHER,
+    data: object = None,
+    source: str = OURS,
+    **attributes: object,
+) -> bytes:
+    """One CloudEvent as bytes: of ours with a sequence, foreign with an ``id`` among the attributes."""
+    body: dict[str, object] = {
+        "specversion": "1.0",
+        "id": str(sequence),
+        "source": source,
+        "type": type,
+        "time": rfc3339(at_ms),
+        "subject": subject,
+    }
+    if sequence is not None:
+        body["sequence"] = f"{sequence:020}"
+    content = {"data": {"wind": 3, "temp": 11.5} if data is None else data}
+    return json.dumps(body | attributes | content).encode()
+
+
+def aggregate(*records: tuple[str, bytes]) -> PutEntry:
+    """A KPL aggregate of (partition key, payload)."""
+    builder = AggregateBuilder()
+    for key, payload in records:
+        builder.add(UserRecord(key, None, payload))
+    return PutEntry(builder.partition_key, builder.encode())
+
+
+class ModelKinesis:
+    """boto3's client over the model; `now_ms` is its clock."""
+
+    def __init__(self, model: KinesisModel, now_ms: int) -> None:
+        self.model = model
+        self.now_ms = now_ms
+        self.reads = 0
+
+    def list_shards(self, *, StreamName: str) -> Mapping[str, object]:  # noqa: N803
+        shards, _ = self._call(lambda: self.model.list_shards(StreamName, now_ms=self.now_ms))
+        return {
+            "Shards": [
+                {
+                    "ShardId": shard.shard_id,
+                    "HashKeyRange": {
+                        "StartingHashKey": str(shard.hash_range.first),
+                        "EndingHashKey": str(shard.hash_range.last),
+                    },
+                    "SequenceNumberRange": {"StartingSequenceNumber": "0"}
+                    | ({} if shard.closed_ms is None else {"EndingSequenceNumber": "1"}),
+                    **dict(zip(("ParentShardId", "AdjacentParentShardId"), shard.parents, strict=False)),
+                }
+                for shard in shards
+            ]
+        }
+
+    def get_shard_iterator(self, **arguments: str) -> Mapping[str, object]:
+        iterator = self._call(
+            lambda: self.model.get_shard_iterator(
+                arguments["StreamName"],
+                arguments["ShardId"],
+                arguments["ShardIteratorType"],  # type: ignore[arg-type]
+                now_ms=self.now_ms,
+                sequence_number=arguments.get("StartingSequenceNumber"),
+            )
+        )
+        return {"ShardIterator": iterator}
+
+    def get_records(self, *, ShardIterator: str, Limit: int) -> Mapping[str, object]:  # noqa: N803
+        self.reads += 1
+        read = self._call(lambda: self.model.get_records(ShardIterator, now_ms=self.now_ms, limit=Limit))
+        answer: dict[str, object] = {
+            "Records": [
+                {
+                    "SequenceNumber": record.sequence_number,
+                    "PartitionKey": record.partition_key,
+                    "ApproximateArrivalTimestamp": datetime.fromtimestamp(record.arrival_ms / 1000, UTC),
+                    "Data": record.data,
+                }
+                for record in read.records
+            ],
+            "MillisBehindLatest": read.behind_ms,
+        }
+        if read.next_iterator is not None:
+            answer["NextShardIterator"] = read.next_iterator
+        return answer
+
+    def _call(self, call: Callable[[], Answer]) -> Answer:
+        try:
+            return call()
+        except KinesisError as error:
+            raise ClientError(
+                {
+                    "Error": {"Code": error.code, "Message": error.what},
+                    "ResponseMetadata": {"HTTPStatusCode": error.status},  # type: ignore[typeddict-item]
+                },
+                "Call",
+            ) from error
+
+
+class Crash(BaseException):
+    """The process dies here."""
+
+
+class CrashingObjects(FolderObjects):
+    """An archive whose writer dies before or after its n-th creation."""
+
+    def __init__(self, root: Path, *, before: int | None = None, after: int | None = None) -> None:
+        super().__init__(root)
+        self._before, self._after = before, after
+        self.creations = 0
+
+    def create(self, name: str, body: bytes) -> bool:
+        self.creations += 1
+        if self.creations == self._before:
+            raise Crash
+        created = super().create(name, body)
+        if self.creations == self._after:
+            raise Crash
+        return created
+
+
+class StreamWorld:
+    """A stream, its clock, and its archive below `root`."""
+
+    def __init__(self, root: Path, *, shards: int = 1) -> None:
+        self.root = root
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.model = KinesisModel(limits=Limits(enforced=False))
+        self.arn = self.model.create_stream(STREAM, shards, now_ms=T0).arn
+        self.client = ModelKinesis(self.model, T0)
+        self.files = ArchiveFiles.folder(root)
+
+    @property
+    def now_ms(self) -> int:
+        return self.client.now_ms
+
+    def pass_time(self, ms: int) -> None:
+        self.client.now_ms += ms
+
+    def put(self, *entries: PutEntry) -> list[PutResult]:
+        results = self.model.put_records(STREAM, entries, now_ms=self.now_ms)
+        return [result for result in results if isinstance(result, PutResult)]
+
+    def put_plain(self, *payloads: bytes, key: str = "LGA") -> list[PutResult]:
+        return self.put(*(PutEntry(key, payload) for payload in payloads))
+
+    def delivery(
+        self,
+        *,
+        objects: FolderObjects | None = None,
+        catalogue: Catalogue = CATALOGUE,
+        mapping: EventMapping | None = None,
+        settings: DeliverySettings | None = None,
+        accept_gap: bool = False,
+    ) -> Delivery:
+        return Delivery(
+            self.client,
+            stream=STREAM,
+            stream_arn=self.arn,
+            objects=objects or FolderObjects(self.root),
+            catalogue=catalogue,
+            mapping=mapping,
+            settings=settings,
+            accept_gap=accept_gap,
+        )
+
+    def run(self, delivery: Delivery, *, steps: int = 10, flush: bool = True) -> None:
+        """Drive a delivery until it has seen what there is."""
+        for _ in range(steps):
+            self.client.now_ms = max(self.now_ms, delivery.step(self.now_ms))
+        if flush:
+            delivery.flush(self.now_ms)
+
+    def deliver(self, **options: object) -> Delivery:
+        delivery = self.delivery(**options)  # type: ignore[arg-type]
+        self.run(delivery)
+        return delivery
+
+    def rows(self, table: str, catalogue: Catalogue = CATALOGUE) -> list[dict[str, object]]:
+        """The rows of a table, in order of their positions."""
+        rows = ArchiveTables(self.files, catalogue).dataset(table).to_table().to_pylist()
+        return sorted(rows, key=lambda row: (row["shard_id"], int(row["sequence_number"]), row["sub_sequence_number"]))
+
+    def positions(self, tables: Sequence[str], catalogue: Catalogue = CATALOGUE) -> list[tuple[str, int, int]]:
+        """The positions of all rows of the tables, doubles included."""
+        return sorted(
+            (str(row["shard_id"]), int(str(row["sequence_number"])), int(str(row["sub_sequence_number"])))
+            for table in tables
+            for row in self.rows(table, catalogue)
+        )
