@@ -5,8 +5,8 @@ The audit holds, for every shard::
     positions = accepted + duplicate_in_window + duplicate_below_window + duplicate_foreign
               + type_not_read + sum(failed) + control + ledger + misrouted
 
-and for every aggregate ``accepted = accepted_before + applied + filtered + late``. A corrupt or foreign misrouted aggregate is one
-position (its record); an own misrouted aggregate counts each of its events under ``misrouted``.
+and for every aggregate ``accepted = accepted_before + applied + filtered + late``. A corrupt or foreign misrouted
+aggregate is one position (its record); an own misrouted aggregate counts each of its events under ``misrouted``.
 """
 
 from __future__ import annotations

@@ -1,0 +1,173 @@
+"""One aggregate of one shard: its keys, its panes and the rules over them, and how they are saved."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamgauge.processors.core.batch import EventBatch
+from streamgauge.processors.core.columns import integers, texts
+from streamgauge.processors.core.container import Column, Columns, SnapshotError
+from streamgauge.processors.core.counters import AggregateCounters
+from streamgauge.processors.core.definition import Aggregate, Pipeline
+from streamgauge.processors.core.effects import PaneBatch
+from streamgauge.processors.core.keys import Key, KeyTable
+from streamgauge.processors.core.slots import Slots
+from streamgauge.processors.core.thresholds import Crossing, Rule
+from streamgauge.processors.core.watermark import NEVER, Timeline
+from streamgauge.processors.core.windows import REVISION, Panes, WindowEvents
+
+__all__ = ["AggregateState", "Applied", "Selection"]
+
+# Keys without panes are forgotten once they are the most, and more than this.
+_FORGOTTEN_KEYS_MIN = 4_096
+
+
+class Selection(NamedTuple):
+    """What an aggregate makes of a decoded batch of n events, before it is known which of them are accepted.
+
+    passed : bool, shape (n,), or None where there is no filter
+    codes : int64, shape (n,)
+    """
+
+    passed: NDArray[np.bool_] | None
+    codes: NDArray[np.int64]
+
+
+class Applied(NamedTuple):
+    """What came of a timeline. ``late`` are rows of the batch with the step and window start of each."""
+
+    panes: PaneBatch | None
+    crossings: list[Crossing]
+    late: list[tuple[int, int, int]]
+
+
+class AggregateState:
+    """The live state of one aggregate. All of it is saved.
+
+    Parameters
+    ----------
+    pipeline, aggregate
+        The definitions.
+    counters
+        Where its events are counted.
+    """
+
+    def __init__(self, pipeline: Pipeline, aggregate: Aggregate, counters: AggregateCounters) -> None:
+        self._aggregate = aggregate
+        self._counters = counters
+        self._keys = KeyTable(aggregate.key)
+        self._slots = Slots()
+        self._panes = Panes(aggregate, self._keys, self._slots)
+        self._rules = [
+            Rule(pipeline, aggregate, threshold, keys=self._keys, slots=self._slots, panes=self._panes)
+            for threshold in pipeline.thresholds
+            if threshold.aggregate == aggregate.name
+        ]
+
+    def select(self, batch: EventBatch) -> Selection:
+        """Look at all events of a batch."""
+        where, n = self._aggregate.where, len(batch)
+        return Selection(None if where is None else where.evaluate(batch.fields, n), self._keys.codes(batch.fields, n))
+
+    def reserve(self, batch: EventBatch, rows: NDArray[np.int64]) -> bool:
+        """Whether the events at `rows` can be applied for certain without a sum of integers leaving 64 bits."""
+        return self._panes.accumulators.reserve(batch.fields, rows)
+
+    def overflows(self, batch: EventBatch, row: int, selection: Selection, watermark_ms: int) -> str | None:
+        """The field whose sum of integers the event at `row`, applied next, would take out of 64 bits."""
+        if selection.passed is not None and not selection.passed[row]:
+            return None
+        slot = self._panes.slot_for(int(batch.time_ms[row]), int(selection.codes[row]), watermark_ms)
+        return None if slot is None else self._panes.accumulators.overflows(batch.fields, row, slot)
+
+    def apply(self, batch: EventBatch, rows: NDArray[np.int64], selection: Selection, timeline: Timeline) -> Applied:
+        """Apply the accepted events at `rows`, which make up the events of `timeline`."""
+        steps = timeline.event_steps
+        if selection.passed is not None:
+            passed = selection.passed[rows]
+            self._counters.filtered += len(rows) - int(np.count_nonzero(passed))
+            rows, steps = rows[passed], steps[passed]
+        events = WindowEvents(batch.time_ms[rows], selection.codes[rows], steps, rows, batch.fields)
+        emission, too_late = self._panes.apply(events, timeline.watermarks)
+        self._counters.late += len(too_late)
+        self._counters.applied += len(rows) - len(too_late)
+        panes, crossings = None, []
+        if emission is not None:
+            m = len(emission)
+            self._counters.corrections += int(np.count_nonzero(~emission.closing & (emission.revision[:m] > 1)))
+            panes = self._panes.batch(emission)
+            # By row, then by rule: a row's decisions belong together.
+            crossings = [crossing for rule in self._rules for crossing in rule.read(emission)]
+            crossings.sort(key=lambda crossing: crossing.row)
+        self._let_go(int(timeline.watermarks[-1]) if len(timeline.watermarks) else NEVER)
+        starts = self._panes.starts_of(events.times_ms[too_late])
+        late = zip(rows[too_late].tolist(), steps[too_late].tolist(), starts.tolist(), strict=True)
+        return Applied(panes, crossings, list(late))
+
+    def key_of(self, selection: Selection, row: int) -> Key:
+        """The key of the event at `row`."""
+        return self._keys.keys(selection.codes[row : row + 1])[0]
+
+    def open_panes(self) -> PaneBatch:
+        """The panes of open windows, by window and key."""
+        return self._panes.batch(self._panes.standing(self._panes.open_slots()))
+
+    def _let_go(self, watermark_ms: int) -> None:
+        for slots in self._panes.expired(watermark_ms):
+            for rule in self._rules:
+                rule.settle(slots)
+            self._slots.free(slots)
+
+    def forget_keys(self) -> None:
+        """Forget keys that no pane and no rule needs, if they are many. No `Selection` outlives this."""
+        if len(self._keys) > _FORGOTTEN_KEYS_MIN + 2 * len(self._slots):
+            live = self._live_keys()
+            if 2 * np.count_nonzero(live) < len(live):
+                self._slots.recode(self._keys.keep(live))
+
+    def _live_keys(self) -> NDArray[np.bool_]:
+        live = self._keys.used()
+        live[self._slots.code[self._slots.used()]] = True
+        return live
+
+    def columns(self) -> dict[str, Column]:
+        """What a snapshot must hold: by key and window, so it is a function of the events so far alone."""
+        codes = np.flatnonzero(self._live_keys())
+        keys = self._keys.keys(codes)
+        order = sorted(range(len(keys)), key=keys.__getitem__)
+        codes, keys = codes[order], [keys[place] for place in order]
+        place = np.zeros(len(self._keys), dtype=np.int64)
+        place[codes] = np.arange(len(codes))
+        slots = self._slots.used()
+        at, starts = place[self._slots.code[slots]], self._slots.start[slots]
+        by_window = np.lexsort((at, starts))
+        slots, at, starts = slots[by_window], at[by_window], starts[by_window]
+        columns: dict[str, Column] = {
+            f"key.{field}": [key[part] for key in keys] for part, field in enumerate(self._aggregate.key)
+        }
+        columns |= {f"flag.{name}": self._keys.flags(name)[codes] for name in self._keys.flag_names()}
+        columns |= {"pane.key": at, "pane.start": starts}
+        columns |= {f"pane.{name}": self._slots.column(name)[slots] for name in self._slots.names()}
+        return columns
+
+    def restore(self, columns: Columns, watermark_ms: int) -> None:
+        """Fill the empty state with what `columns` returned; a rule that it does not know begins from nothing."""
+        parts = [texts(columns, f"key.{field}") for field in self._aggregate.key]
+        codes = self._keys.insert(list(zip(*parts, strict=True)))
+        for name in self._keys.flag_names():
+            column = columns.get(f"flag.{name}")
+            if isinstance(column, np.ndarray):
+                self._keys.flags(name)[codes] = column
+        slots = self._slots.create(integers(columns, "pane.start"), codes[integers(columns, "pane.key")])
+        required = {REVISION, *self._panes.accumulators.names}
+        for name in self._slots.names():
+            column = columns.get(f"pane.{name}")
+            if isinstance(column, np.ndarray):
+                self._slots.column(name)[slots] = column
+            elif name in required:
+                raise SnapshotError(f"the column {name!r} is missing", where=f"aggregate {self._aggregate.name!r}")
+        self._panes.index(watermark_ms)
+        self._panes.accumulators.measure_peaks()

@@ -1,0 +1,122 @@
+"""The keys of one aggregate, each under a small number, its code.
+
+Codes are internal: they are given in order of appearance, numbered anew when most keys have gone, and never leave the
+process, so nothing that leaves depends on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamgauge.processors.core.batch import FieldColumn
+
+__all__ = ["Key", "KeyTable"]
+
+Key = tuple[str, ...]
+
+
+class _Codes(dict[str | Key, int]):
+    """Gives the next code to a key that is not there, so that looking up a column is one pass in C."""
+
+    def __missing__(self, key: str | Key) -> int:
+        code = self[key] = len(self)
+        return code
+
+
+class KeyTable:
+    """Keys and their codes 0, 1, 2 …, with columns of flags by code.
+
+    Parameters
+    ----------
+    fields
+        The paths that make up the key.
+    """
+
+    def __init__(self, fields: Sequence[str]) -> None:
+        self.fields = tuple(fields)
+        partition_field = "partitionkey" if "partitionkey" in self.fields else "subject"
+        self._partition_field = self.fields.index(partition_field)
+        # A key of one field is held as the text itself: no tuple per event.
+        self._codes = _Codes()
+        self._keys: list[str | Key] = []
+        self._flags: dict[str, NDArray[np.uint8]] = {}
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    def codes(self, columns: Mapping[str, FieldColumn], n: int) -> NDArray[np.int64]:
+        """The code of each of n events; unknown keys get one."""
+        parts = [_as_texts(columns[field]) for field in self.fields]
+        keys = parts[0] if len(parts) == 1 else zip(*parts, strict=True)
+        codes = np.fromiter(map(self._codes.__getitem__, keys), dtype=np.int64, count=n)
+        self._grow()
+        return codes
+
+    def insert(self, keys: Sequence[Key]) -> NDArray[np.int64]:
+        """The codes of `keys`."""
+        stored = [key[0] for key in keys] if len(self.fields) == 1 else keys
+        codes = np.fromiter(map(self._codes.__getitem__, stored), dtype=np.int64, count=len(keys))
+        self._grow()
+        return codes
+
+    def _grow(self) -> None:
+        if len(self._keys) < len(self._codes):
+            known = len(self._keys)
+            # Dictionaries keep the order of insertion, so the new ones are the last.
+            fresh = [key for key, _ in zip(reversed(self._codes), range(len(self._codes) - known), strict=False)]
+            self._keys += reversed(fresh)
+        for name, flags in self._flags.items():
+            if len(flags) < len(self._codes):
+                grown = np.zeros(max(64, 2 * len(self._codes)), dtype=np.uint8)
+                grown[: len(flags)] = flags
+                self._flags[name] = grown
+
+    def keys(self, codes: NDArray[np.int64]) -> list[Key]:
+        """The keys of `codes`."""
+        found = map(self._keys.__getitem__, codes.tolist())
+        return [(key,) if isinstance(key, str) else key for key in found]
+
+    def partition_key(self, key: Key) -> str:
+        """The partition key that every event of `key` claims."""
+        return key[self._partition_field]
+
+    def define(self, name: str) -> None:
+        """Add a column of flags, all 0."""
+        assert name not in self._flags, name
+        self._flags[name] = np.zeros(max(64, 2 * len(self._codes)), dtype=np.uint8)
+
+    def flags(self, name: str) -> NDArray[np.uint8]:
+        """A column of flags, to be read and written; it is valid until the next key comes."""
+        return self._flags[name]
+
+    def flag_names(self) -> list[str]:
+        """All columns of flags."""
+        return list(self._flags)
+
+    def used(self) -> NDArray[np.bool_]:
+        """By code, whether any flag is set."""
+        used = np.zeros(len(self), dtype=np.bool_)
+        for flags in self._flags.values():
+            used |= flags[: len(self)] != 0
+        return used
+
+    def keep(self, live: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Forget the keys that are not `live`; returns the new code by old code (-1 for the forgotten)."""
+        kept = np.flatnonzero(live)
+        moved = np.full(len(live), -1, dtype=np.int64)
+        moved[kept] = np.arange(len(kept))
+        self._keys = list(map(self._keys.__getitem__, kept.tolist()))
+        self._codes = _Codes(zip(self._keys, range(len(self._keys)), strict=True))
+        for name, flags in self._flags.items():
+            fewer = np.zeros(max(64, 2 * len(kept)), dtype=np.uint8)
+            fewer[: len(kept)] = flags[kept]
+            self._flags[name] = fewer
+        return moved
+
+
+def _as_texts(column: FieldColumn) -> Sequence[str]:
+    values = column.values
+    return values if isinstance(values, list) else list(map(str, values.tolist()))
