@@ -74,13 +74,25 @@ def data_struct(
     UnknownType, UnknownVersion
         The catalogue does not have it.
     SchemaError
-        A path that the newest version does not have.
+        A path that the newest version does not have, or an older version of a type whose versions are incompatible.
     """
     versions = catalogue.versions(type)
     newest = catalogue.parsed(type, versions[-1])
     own = catalogue.parsed(type, versions[-1] if version is None else version)
+    if own is not newest:
+        _check_compatible(catalogue, type)
     tree = None if fields is None else _tree(fields)
     return _struct(f"{type}_{version or versions[-1]}", newest, own, tree, where=f"{type}/{versions[-1]}.json")
+
+
+def _check_compatible(catalogue: Catalogue, type: str) -> None:
+    for broken in catalogue.check_compatibility():
+        if broken.type == type:
+            raise SchemaError(
+                f"{broken.rule}, so older events cannot be read as the newest version",
+                where=f"{type}/{broken.version}.json, field {broken.field}",
+                remedy="Mend the version, or give the new meaning a new type",
+            )
 
 
 _Tree = dict[str, "_Tree"]

@@ -3,36 +3,20 @@
 Source: ``aggregation-format.md`` in awslabs/amazon-kinesis-producer. An aggregate is::
 
     4 bytes   magic F3 89 9A C2
-    n bytes   protobuf message AggregatedRecord (proto2)
+    n bytes   protobuf message, see `kpl_message`
     16 bytes  MD5 of the message
-
-    message AggregatedRecord {
-      repeated string partition_key_table     = 1;
-      repeated string explicit_hash_key_table = 2;
-      repeated Record records                 = 3;
-    }
-    message Record {
-      required uint64 partition_key_index     = 1;
-      optional uint64 explicit_hash_key_index = 2;
-      required bytes  data                    = 3;
-      repeated Tag    tags                    = 4;
-    }
-    message Tag { required string key = 1; optional string value = 2; }
 
 Tags are read over; no producer is known to write them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from hashlib import md5
-from typing import Any, NamedTuple, Protocol
-
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.message import DecodeError
+from typing import NamedTuple
 
 from streamgauge.events.errors import StreamgaugeError
 from streamgauge.events.hash_key import MAX_HASH_KEY, hash_key
+from streamgauge.events.kpl_message import ABSENT, AggregatedRecord, parse_message, serialize_message
 
 __all__ = [
     "DIGEST_BYTES",
@@ -49,7 +33,6 @@ KPL_MAGIC = b"\xf3\x89\x9a\xc2"
 DIGEST_BYTES = 16
 
 _HASH_KEY_DIGITS = len(str(MAX_HASH_KEY))
-_ABSENT = 2**64 - 1
 
 
 class CorruptAggregate(StreamgaugeError):
@@ -86,59 +69,6 @@ class Aggregate(NamedTuple):
         ]
 
 
-class _Record(Protocol):
-    partition_key_index: int
-    explicit_hash_key_index: int
-    data: bytes
-
-
-class _AggregatedRecord(Protocol):
-    partition_key_table: Iterable[bytes]
-    explicit_hash_key_table: Iterable[bytes]
-    records: Sequence[_Record]
-
-    def IsInitialized(self) -> bool: ...  # noqa: N802 - protobuf's name
-
-
-def _message_class() -> Any:
-    """The class of AggregatedRecord, from a descriptor pool of its own.
-
-    In the default pool it would clash with the same message of the KPL's and the KCL's own libraries. Keys are declared
-    as bytes, which is the same on the wire, so that bad UTF-8 is ours to report.
-    """
-    proto = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(name="streamgauge/kpl.proto", package="streamgauge.kpl", syntax="proto2")
-
-    def message(name: str, *fields: tuple[str, int, int, str | None]) -> None:
-        made = file.message_type.add(name=name)
-        for number, (field, label, kind, type_name) in enumerate(fields, start=1):
-            made.field.add(name=field, number=number, label=label, type=kind, type_name=type_name)
-
-    optional, required, repeated = proto.LABEL_OPTIONAL, proto.LABEL_REQUIRED, proto.LABEL_REPEATED
-    message("Tag", ("key", required, proto.TYPE_BYTES, None), ("value", optional, proto.TYPE_BYTES, None))
-    message(
-        "Record",
-        ("partition_key_index", required, proto.TYPE_UINT64, None),
-        ("explicit_hash_key_index", optional, proto.TYPE_UINT64, None),
-        ("data", required, proto.TYPE_BYTES, None),
-        ("tags", repeated, proto.TYPE_MESSAGE, ".streamgauge.kpl.Tag"),
-    )
-    message(
-        "AggregatedRecord",
-        ("partition_key_table", repeated, proto.TYPE_BYTES, None),
-        ("explicit_hash_key_table", repeated, proto.TYPE_BYTES, None),
-        ("records", repeated, proto.TYPE_MESSAGE, ".streamgauge.kpl.Record"),
-    )
-    # As a default an absent index shows in the same pass as the others; HasField would take a second one.
-    file.message_type[1].field[1].default_value = str(_ABSENT)
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(file.SerializeToString())
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("streamgauge.kpl.AggregatedRecord"))
-
-
-_message = _message_class()
-
-
 def is_aggregate(data: bytes) -> bool:
     """Whether a record begins with the magic. No JSON does, so a record with it that does not decode is corrupt."""
     return data.startswith(KPL_MAGIC)
@@ -166,17 +96,15 @@ def decode_aggregate(data: bytes) -> Aggregate:
     if md5(body, usedforsecurity=False).digest() != data[-DIGEST_BYTES:]:
         raise _corrupt("its MD5 digest is not that of its message (altered or truncated)")
     try:
-        message: _AggregatedRecord = _message.FromString(body)
-    except DecodeError as error:
-        raise _corrupt(f"no protobuf message AggregatedRecord: {error}") from error
-    if not message.IsInitialized():
-        raise _corrupt("a user record or tag lacks a required field")
+        message = parse_message(body)
+    except ValueError as error:
+        raise _corrupt(str(error)) from error
     partition_keys = [_text(key, index) for index, key in enumerate(message.partition_key_table)]
     hash_keys = [_hash_key(key, index) for index, key in enumerate(message.explicit_hash_key_table)]
     return _columns(message, partition_keys, hash_keys)
 
 
-def _columns(message: _AggregatedRecord, partition_keys: list[str], hash_keys: list[int]) -> Aggregate:
+def _columns(message: AggregatedRecord, partition_keys: list[str], hash_keys: list[int]) -> Aggregate:
     key_index: list[int] = []
     hash_index: list[int] = []
     payloads: list[bytes] = []
@@ -189,8 +117,8 @@ def _columns(message: _AggregatedRecord, partition_keys: list[str], hash_keys: l
     if not key_index:
         raise _corrupt("it holds no user record")
     _check_indexes(key_index, len(partition_keys), "partition key")
-    if hash_keys or min(hash_index) != _ABSENT:
-        hash_index = [-1 if index == _ABSENT else index for index in hash_index]
+    if hash_keys or min(hash_index) != ABSENT:
+        hash_index = [-1 if index == ABSENT else index for index in hash_index]
         _check_indexes(hash_index, len(hash_keys), "explicit hash key")
     else:
         hash_index = [-1] * len(key_index)
@@ -300,11 +228,9 @@ class AggregateBuilder:
     def encode(self) -> bytes:
         """The aggregate: magic, message, digest. Equal contents in equal order give equal bytes."""
         assert self._records, "an empty aggregate is no record"
-        body: bytes = _message(
-            partition_key_table=[key.encode() for key in self._key_index],
-            explicit_hash_key_table=[b"%d" % key for key in self._hash_index],
-            records=self._records,
-        ).SerializeToString(deterministic=True)
+        body = serialize_message(
+            [key.encode() for key in self._key_index], [b"%d" % key for key in self._hash_index], self._records
+        )
         return KPL_MAGIC + body + md5(body, usedforsecurity=False).digest()
 
     def _growth(self, record: UserRecord) -> int:

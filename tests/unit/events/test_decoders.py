@@ -192,6 +192,13 @@ def test_what_an_older_version_happens_to_call_like_a_newer_field_is_not_that_fi
     assert (field_getter("c")(got), field_getter("d.e")(got)) == (1.5, None)
 
 
+def test_older_versions_that_mean_something_else_are_not_read_as_the_newest() -> None:
+    found = catalogue(schema({"a": STRING}), schema({"a": INTEGER}))
+    assert data_struct(found, "t") is not None
+    with pytest.raises(SchemaError, match=r"t/2\.json, field a: its type must not change from string to integer"):
+        data_struct(found, "t", version=1)
+
+
 @pytest.mark.parametrize("path", ["nope", "c.nope", "a.b", ""])
 def test_a_path_that_the_newest_version_lacks_is_an_error(path: str) -> None:
     with pytest.raises(SchemaError, match=r"t/1\.json"):
