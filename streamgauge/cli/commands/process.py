@@ -1,0 +1,96 @@
+"""``streamgauge process``: the local host."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+import click
+
+from streamgauge.cli.context import live_options, workplace
+from streamgauge.cli.output import LiveLine, print_json, print_table, say
+from streamgauge.cli.sessions import session_opener
+from streamgauge.cli.stopping import stop_on_signals
+from streamgauge.events.times import format_duration, rfc3339
+from streamgauge.processors.hosts.local import LocalProgress, LocalSettings, run_local
+from streamgauge.processors.hosts.pipeline_file import load_pipeline
+
+__all__ = ["command"]
+
+
+@click.command("process")
+@click.option("--pipeline", metavar="FILE", help="The pipeline file; that of the local stack without.")
+@click.option("--until-end-of-input", is_flag=True, help="End once every shard has seen the end of the input.")
+@click.option("--accept-gap", is_flag=True, help="Go on although records are gone from the stream; counted and named.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@live_options
+def command(
+    *, pipeline: str | None, until_end_of_input: bool, accept_gap: bool, as_json: bool, live: bool, stack: str | None
+) -> int:
+    """Process every shard of the stream until Ctrl-C; the state is saved on the way, and at the end."""
+    place = workplace(pipeline=pipeline, live=live, stack=stack)
+    definition = load_pipeline(place.pipeline_file)
+    for warning in definition.warnings:
+        say(f"warning: {place.pipeline_file}: {warning}")
+    started = monotonic()
+    with LiveLine() as line, stop_on_signals("stopping: committing what was applied ...") as stop:
+        progress = run_local(
+            definition,
+            place.clients.kinesis,
+            session_opener(place, definition),
+            stop=stop,
+            settings=LocalSettings(accept_gap=accept_gap),
+            until_input_ended=until_end_of_input,
+            on_progress=lambda progress: line.update(_line(progress, monotonic() - started)),
+        )
+    for shard_id, message in progress.fenced.items():
+        say(f"{shard_id}: {message}")
+    if as_json:
+        print_json(_summary(progress))
+    else:
+        print_table(
+            f"{definition.name}: what this run processed",
+            ["shard", "records", "events", "watermark", "behind", "waiting for"],
+            [
+                [
+                    shard.shard_id,
+                    shard.records,
+                    shard.events,
+                    None if shard.watermark_ms is None else rfc3339(shard.watermark_ms),
+                    None if shard.behind_ms is None else format_duration(shard.behind_ms),
+                    shard.waiting_for,
+                ]
+                for shard in progress.shards
+            ],
+        )
+    return 0
+
+
+def _line(progress: LocalProgress, elapsed_s: float) -> str:
+    behind = "?" if progress.behind_ms is None else format_duration(progress.behind_ms)
+    waiting = next((shard.waiting_for for shard in progress.shards if shard.waiting_for), None)
+    return (
+        f"processed {progress.events:,} events in {progress.records:,} records of {len(progress.shards)} shards, "
+        f"{elapsed_s:.0f} s, behind {behind}" + (f", waiting: {waiting}" if waiting else "")
+    )
+
+
+def _summary(progress: LocalProgress) -> dict[str, object]:
+    return {
+        "records": progress.records,
+        "events": progress.events,
+        "shards": [
+            {
+                "shard_id": shard.shard_id,
+                "records": shard.records,
+                "events": shard.events,
+                "watermark": None if shard.watermark_ms is None else rfc3339(shard.watermark_ms),
+                "behind_ms": shard.behind_ms,
+                "position": None if shard.committed is None else str(shard.committed),
+                "outbox_entries": shard.outbox_entries,
+                "input_ended": shard.input_ended,
+                "gaps": list(shard.gaps),
+                "ended_by": shard.ended_by,
+            }
+            for shard in progress.shards
+        ],
+    }
