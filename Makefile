@@ -53,13 +53,18 @@ $(VENV)/dev.stamp: requirements/dev.lock pyproject.toml | $(BIN)/python
 	@$(MAKE) --no-print-directory install-dev
 
 .PHONY: install-demo install-dev
+# The lock names every package, so pip resolves nothing; `pip check` would tell if one were missing.
 install-demo install-dev: install-%: requirements/%.lock
 	@echo "Installing what is locked in $< (about a minute) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes -r $<
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes -r $<
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip check --disable-pip-version-check
 	@touch $(VENV)/$*.stamp
 
 $(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo >&2 \
+		"There is no $(PYTHON) here. streamgauge needs Python 3.11, 3.12 or 3.13: make PYTHON=/path/to/python3.12 ..."; \
+		exit 1; }
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit( \
 		"streamgauge needs Python 3.11, 3.12 or 3.13; $(PYTHON) is %d.%d. Set another: make PYTHON=python3.12 ..." % v)'
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo >&2 \
