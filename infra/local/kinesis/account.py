@@ -26,6 +26,8 @@ __all__ = ["Account"]
 
 _MAX_TAGS = 50
 _ON_DEMAND_SHARDS = 4
+# Without limits too, a mistyped count must not fill the memory.
+_MOST_SHARDS = 100_000
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
 
 
@@ -243,10 +245,11 @@ class Account:
         return self._find(stream)
 
     def _check_shards(self, more: int) -> None:
-        if self.limits.enforced and self.open_shard_count + more > self.limits.shards:
+        most = self.limits.shards if self.limits.enforced else _MOST_SHARDS
+        if self.open_shard_count + more > most:
             raise LimitExceededException(
                 f"This request would exceed the shard limit for the account {self.account} in {self.region}. Current "
-                f"shard count for the account: {self.open_shard_count}. Limit: {self.limits.shards}. "
+                f"shard count for the account: {self.open_shard_count}. Limit: {most}. "
                 f"Number of additional shards that would have resulted from this request: {more}."
             )
 

@@ -236,6 +236,16 @@ def test_without_limits_no_rate_is_enforced() -> None:
         assert len(data(model, iterator(model))) == 1048, "10 MiB of 10,001 bytes each"
 
 
+def test_without_limits_a_mistyped_shard_count_is_refused_all_the_same() -> None:
+    model = model_with()
+    for action in (
+        lambda: model.create_stream("t", 10**9, now_ms=T0),
+        lambda: model.update_shard_count("s", 10**9, now_ms=T0),
+    ):
+        with pytest.raises(LimitExceededException, match="Limit: 100000"):
+            action()
+
+
 # Iterators
 
 
