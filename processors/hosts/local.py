@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from streamgauge.events.errors import StreamgaugeError
 from streamgauge.events.hash_key import HashRange
@@ -26,7 +26,16 @@ if TYPE_CHECKING:
     from types_boto3_kinesis import KinesisClient
     from types_boto3_kinesis.type_defs import ListShardsInputTypeDef
 
-__all__ = ["LocalProgress", "LocalSettings", "OpenSession", "ReshardingUnsupported", "ShardProgress", "run_local"]
+__all__ = [
+    "LocalProgress",
+    "LocalSettings",
+    "OpenSession",
+    "ReshardingUnsupported",
+    "ShardProgress",
+    "list_shards",
+    "run_local",
+    "stream_arn",
+]
 
 
 class ReshardingUnsupported(StreamgaugeError):
@@ -150,6 +159,20 @@ def run_local(
     return progress
 
 
+def stream_arn(kinesis: KinesisClient, stream: str) -> str:
+    """The stream's ARN.
+
+    Raises
+    ------
+    ReadFailed
+        No such stream, or no answer.
+    """
+    try:
+        return kinesis.describe_stream_summary(StreamName=stream)["StreamDescriptionSummary"]["StreamARN"]
+    except AWS_ERRORS as error:
+        raise _unreadable(stream, error) from error
+
+
 def list_shards(kinesis: KinesisClient, stream: str) -> list[Shard]:
     """The stream's shards in order of their ids.
 
@@ -180,12 +203,7 @@ def list_shards(kinesis: KinesisClient, stream: str) -> list[Shard]:
                 break
             arguments = {"NextToken": token}
     except AWS_ERRORS as error:
-        missing = isinstance(error, ClientError) and error_code(error) == "ResourceNotFoundException"
-        raise ReadFailed(
-            "there is no such stream" if missing else reason_of(error),
-            where=f"stream {stream}",
-            remedy="Create it, or correct `stream` in the pipeline file" if missing else "Is Kinesis reachable?",
-        ) from error
+        raise _unreadable(stream, error) from error
     for shard in shards:
         if shard.parents:
             raise _resharded(stream, shard.shard_id, f"it has the parents {', '.join(shard.parents)}")
@@ -223,7 +241,6 @@ def _step(run: ShardRun) -> None:
     except Fenced as fenced:
         run.ended_by = str(fenced)
     if run.children:
-        run.close()
         raise _resharded(run.stream, run.shard_id, f"it was closed, and {', '.join(run.children)} go on")
 
 
@@ -256,6 +273,15 @@ def _progress(runs: list[ShardRun]) -> LocalProgress:
             )
             for run in runs
         )
+    )
+
+
+def _unreadable(stream: str, error: BotoCoreError | ClientError) -> ReadFailed:
+    missing = isinstance(error, ClientError) and error_code(error) == "ResourceNotFoundException"
+    return ReadFailed(
+        "there is no such stream" if missing else reason_of(error),
+        where=f"stream {stream}",
+        remedy="Create it, or correct `stream` in the pipeline file" if missing else "Is Kinesis reachable?",
     )
 
 
