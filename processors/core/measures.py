@@ -165,7 +165,9 @@ def _accumulators(measures: Iterable[Measure]) -> list[_Accumulator]:
     for measure in measures:
         if measure.field is None:
             continue
-        whole[measure.field] = whole.get(measure.field, False) or measure.is_integer
+        # A count and a mean say nothing about the field's kind.
+        is_whole = measure.is_integer and measure.kind in _UFUNCS
+        whole[measure.field] = whole.get(measure.field, False) or is_whole
         operations.setdefault(measure.field, {"count"}).add("sum" if measure.kind == "mean" else measure.kind)
     return [
         _Accumulator(f"{operation}({field})", operation, field, operation == "count" or whole[field])

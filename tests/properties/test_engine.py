@@ -31,7 +31,14 @@ BOUND_MS = 30
 FUTURE_MS = 200
 WINDOWS = {"narrow": (10, 70), "wide": (50, 0), "coarse": (30, 35)}
 EVENT_KINDS = {"subject": "string", "data.i": "integer", "data.f": "number"}
-MEASURE_KINDS = {"n": "integer", "total": "integer", "low": "number", "high": "number", "average": "number"}
+MEASURE_KINDS = {
+    "n": "integer",
+    "numbers": "integer",
+    "total": "integer",
+    "low": "number",
+    "high": "number",
+    "average": "number",
+}
 
 
 class Item(msgspec.Struct, array_like=True):
@@ -123,6 +130,7 @@ def scripted_batch(rows: list[tuple[int, int, Item]]) -> EventBatch:
 def pipeline() -> Pipeline:
     measures = (
         Measure("n", "count", None, is_integer=True),
+        Measure("numbers", "count", "data.f", is_integer=True),
         Measure("total", "sum", "data.i", is_integer=True),
         Measure("low", "min", "data.f", is_integer=False),
         Measure("high", "max", "data.f", is_integer=False),
@@ -280,12 +288,12 @@ class ModelPane:
     numbers: list[float] = field(default_factory=list)
 
     def measures(self) -> dict[str, int | float | None]:
-        total = 0.0
-        for number in self.numbers:
+        total, values = 0.0, self.numbers
+        for number in values:
             total += number
-        values = self.numbers
         return {
             "n": self.events,
+            "numbers": len(values),
             "total": self.total if self.integers else None,
             "low": min(values) if values else None,
             "high": max(values) if values else None,
