@@ -33,7 +33,7 @@ format: $(VENV)/dev.stamp ## mend style
 	$(BIN)/ruff format .
 
 bench: $(VENV)/dev.stamp ## run the benchmarks
-	$(BIN)/python -m benchmarks
+	@set -e; for script in benchmarks/[!_]*.py; do echo "== $$script"; $(BIN)/python $$script; done
 
 lock: ## write the lock files anew (needs what `make test` has set up)
 	$(LOCK) --extra dev --upgrade --output-file requirements/dev.lock
