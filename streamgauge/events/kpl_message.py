@@ -45,7 +45,9 @@ class AggregatedRecord(Protocol):
     explicit_hash_key_table: Iterable[bytes]
     records: Sequence[Record]
 
-    def IsInitialized(self) -> bool: ...  # noqa: N802 - protobuf's name
+    def IsInitialized(self) -> bool:  # noqa: N802 - protobuf's name
+        """Whether all required fields are set."""
+        ...
 
 
 def _message_class() -> Any:
