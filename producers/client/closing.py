@@ -33,7 +33,6 @@ class Closing:
         self.phase = Phase.OPEN
         self.failure = ""
         self.end_of_input: EndOfInput | None = None
-        self.holders: set[str] = set()
         self.records_put = 0
 
     def begin(self, end_of_input: EndOfInput | None) -> None:

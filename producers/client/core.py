@@ -13,15 +13,14 @@ from uuid import UUID
 from streamgauge.events.control import EndOfInput, control_event
 from streamgauge.events.envelope import encode_event
 from streamgauge.events.errors import StreamgaugeError
-from streamgauge.events.hash_key import hash_key
-from streamgauge.events.position import Position
 from streamgauge.events.records import MAX_RECORD_BYTES, Shard
 from streamgauge.producers.client.closing import Closing, Phase
 from streamgauge.producers.client.delivery import Delivery, Waiter
 from streamgauge.producers.client.encoding import InvalidPut
-from streamgauge.producers.client.out_record import EntryAnswer, ListShards, OutRecord, PutRequest
+from streamgauge.producers.client.exchange import Exchange
+from streamgauge.producers.client.out_record import EntryAnswer, ListShards, PutRequest
 from streamgauge.producers.client.outstanding import Outstanding
-from streamgauge.producers.client.retrier import Failure, classify
+from streamgauge.producers.client.retrier import Failure
 from streamgauge.producers.client.settings import ProducerSettings
 from streamgauge.producers.client.shard_map import ListedShard
 from streamgauge.producers.client.sources import Sources
@@ -59,15 +58,9 @@ class ProducerCore:
             new_uuid, window=settings.window, ledger_interval_ms=settings.ledger_interval_ms, now_ms=now_ms
         )
         self._closing = Closing()
-        self._requests: dict[int, PutRequest] = {}
-        self._request_count = 0
+        self._exchange = Exchange(settings, self._stages, self._outstanding, self.stats, now_ms=now_ms)
         self._pressed = False
         self._flushing = False
-        self._landed_elsewhere: list[tuple[OutRecord, str, int]] = []
-        self._map_wanted = False
-        self._listing = False
-        self._list_not_before_ms = now_ms
-        self._lists_in_vain = 0
 
     # --- for callers -------------------------------------------------------------------------------------------------
 
@@ -193,15 +186,7 @@ class ProducerCore:
 
     def abandon(self) -> None:
         """End now: every event on its way is given up, or unknown if an attempt of it may have landed."""
-        records = self._stages.remove_all()
-        for request in self._requests.values():
-            records += request.records
-            for record in request.records:
-                for event in record.events:
-                    event.doubtful_ms = max(event.doubtful_ms, request.started_ms)
-        records += [record for record, _, _ in self._landed_elsewhere]
-        self._requests.clear()
-        self._landed_elsewhere.clear()
+        records = self._stages.remove_all() + self._exchange.remove_all()
         events = [event for record in records for event in record.events]
         for event in events:
             event.copies_left = 0
@@ -217,89 +202,43 @@ class ProducerCore:
         out.release_holds(now_ms)
         if not out.events:
             self._flushing = self._closing.phase is not Phase.OPEN
-        idle = not (self._requests or stages.queued or self._landed_elsewhere)
-        if self._flushing or (self._pressed and idle):
+        if self._flushing or (self._pressed and self._exchange.is_idle and not stages.queued):
             stages.push_out(now_ms)
         stages.turn(now_ms)
         if not out.internal:
             for ledger in self._sources.settled(now_ms) + self._sources.due(now_ms):
                 self._put_ledger(ledger, now_ms)
         self._advance_closing(now_ms)
-        if self._map_wanted and not self._listing and self._list_not_before_ms <= now_ms:
-            self._listing = True
-            self.stats.shard_lists += 1
+        if self._exchange.begin_listing(now_ms):
             return ListShards()
-        return self._next_request(now_ms)
+        return self._exchange.next_request(now_ms, urgent=self._flushing)
 
     def wake_ms(self, now_ms: int) -> int | None:
         """When to poll next, if nothing is handed in before; None for never."""
-        can_request = len(self._requests) < self._settings.requests_in_flight_max
         wakes = [
-            self._stages.wake_ms(now_ms, can_request=can_request, urgent=self._flushing),
+            self._stages.wake_ms(now_ms, can_request=self._exchange.can_request, urgent=self._flushing),
             self._outstanding.wake_ms(),
             None if self._outstanding.internal else self._sources.wake_ms(),
-            self._list_not_before_ms if self._map_wanted and not self._listing else None,
+            self._exchange.listing_ms(),
         ]
         return min((wake for wake in wakes if wake is not None), default=None)
 
     def answered(self, request_id: int, answers: Sequence[EntryAnswer], now_ms: int) -> None:
         """PutRecords answered, record by record, in the request's order."""
-        request = self._requests.pop(request_id, None)
-        if request is None:  # abandoned meanwhile
-            return
-        if len(answers) != len(request.records):
-            reason = f"PutRecords answered {len(answers)} records of {len(request.records)}"
-            self._again_all(request, Failure.LOST, reason, now_ms)
-            return
-        again: list[OutRecord] = []
-        for record, answer in zip(request.records, answers, strict=True):
-            if answer.error_code is None and answer.shard_id is not None and answer.sequence_number is not None:
-                self._landed(record, answer.shard_id, int(answer.sequence_number), now_ms)
-                continue
-            code = answer.error_code or "neither a sequence number nor an error code"
-            if code == "ProvisionedThroughputExceededException":
-                self.stats.records_throttled += 1
-                self._stages.drain_limiter(record.shard_id, now_ms)
-            reason = f"{code}: {answer.error_message}" if answer.error_message else code
-            again += self._not_put(record, classify(code), reason, request.started_ms)
-        self._send_again(again, now_ms)
+        self._exchange.answered(request_id, answers, now_ms)
 
     def failed(self, request_id: int, failure: Failure, reason: str, now_ms: int) -> None:
         """The PutRecords call as a whole had no success; `reason` is what callers will read."""
-        request = self._requests.pop(request_id, None)
-        if request is not None:
-            self._again_all(request, failure, reason, now_ms)
+        self._exchange.failed(request_id, failure, reason, now_ms)
 
     def listed(self, shards: Iterable[ListedShard], now_ms: int) -> None:
-        """ListShards answered: route everything anew that was meant for a shard which is closed now."""
-        self._listing = self._map_wanted = False
-        self._stages.set_map(shards)
-        waiting, self._landed_elsewhere = self._landed_elsewhere, []
-        misrouted: list[Delivery] = []
-        for record, shard_id, sequence_number in waiting:
-            hash_range = self._stages.map.hash_range(shard_id)
-            if hash_range is None:  # ListShards is behind PutRecords
-                self._landed_elsewhere.append((record, shard_id, sequence_number))
-            elif all(hash_key(event.partition_key) in hash_range for event in record.events):
-                self._acknowledge(record, shard_id, sequence_number)
-            else:
-                misrouted += record.events  # every consumer ignores the whole aggregate
-        self.stats.misrouted_events += len(misrouted)
-        self.stats.resent_events += len(misrouted)
-        self._stages.reroute(misrouted, now_ms)
-        self._note_busy_shards()
+        """ListShards answered."""
+        self._exchange.listed(shards, now_ms)
         self._closing.map_refreshed()
-        in_vain = bool(waiting) and len(self._landed_elsewhere) == len(waiting)
-        self._lists_in_vain = self._lists_in_vain + 1 if in_vain else 0
-        if self._landed_elsewhere:
-            self._want_map(now_ms)
 
     def list_failed(self, reason: str, now_ms: int) -> None:
         """ListShards had no success: the old view stays, and is asked for again."""
-        self.stats.last_error = reason
-        self._listing = False
-        self._lists_in_vain += 1
-        self._want_map(now_ms)
+        self._exchange.list_failed(reason, now_ms)
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
@@ -326,102 +265,6 @@ class ProducerCore:
         self._outstanding.add(ledger)
         self._stages.place(ledger, now_ms)
 
-    def _next_request(self, now_ms: int) -> PutRequest | None:
-        if len(self._requests) >= self._settings.requests_in_flight_max:
-            return None
-        records = []
-        for record in self._stages.take(now_ms, urgent=self._flushing):
-            if self._is_overdue(record, now_ms):
-                self._split_overdue(record, now_ms, now_ms)
-                continue
-            records.append(record)
-            for event in record.events:
-                if event.first_attempt_ms < 0:
-                    event.first_attempt_ms = now_ms
-        if not records:
-            return None
-        self._request_count += 1
-        self.stats.requests += 1
-        self.stats.records += len(records)
-        shard_ids = frozenset(record.shard_id for record in records)
-        request = PutRequest(self._request_count, now_ms, records, shard_ids)
-        self._requests[request.request_id] = request
-        self._note_busy_shards()
-        return request
-
-    def _landed(self, record: OutRecord, shard_id: str, sequence_number: int, now_ms: int) -> None:
-        if shard_id != record.shard_id or not self._stages.map.is_open(shard_id):
-            self._want_map(now_ms)
-        if shard_id != record.shard_id and record.aggregated:
-            self._landed_elsewhere.append((record, shard_id, sequence_number))
-        else:
-            self._acknowledge(record, shard_id, sequence_number)
-
-    def _acknowledge(self, record: OutRecord, shard_id: str, sequence_number: int) -> None:
-        if record.explicit_hash_key is not None and not record.aggregated:
-            self._closing.holders.add(shard_id)
-        acknowledge = self._outstanding.acknowledge
-        for place, event in enumerate(record.events):
-            acknowledge(event, shard_id, Position(sequence_number, place))
-
-    def _again_all(self, request: PutRequest, failure: Failure, reason: str, now_ms: int) -> None:
-        self.stats.requests_failed += 1
-        again: list[OutRecord] = []
-        for record in request.records:
-            again += self._not_put(record, failure, reason, request.started_ms)
-        self._send_again(again, now_ms)
-
-    def _not_put(self, record: OutRecord, failure: Failure, reason: str, started_ms: int) -> list[OutRecord]:
-        """Note why `record` was not acknowledged; give it back if it is worth another attempt."""
-        self.stats.last_error = reason
-        for event in record.events:
-            event.refusal = reason
-            if failure is Failure.LOST:
-                event.doubtful_ms = max(event.doubtful_ms, started_ms)
-        if failure is not Failure.PERMANENT:
-            return [record]
-        for event in record.events:
-            self._outstanding.drop(event, reason)
-        return []
-
-    def _send_again(self, records: Sequence[OutRecord], now_ms: int) -> None:
-        self._note_busy_shards()
-        if not records:
-            return
-        due_ms = now_ms + self._stages.retrier.delay_ms(max(record.attempts for record in records))
-        in_time = []
-        for record in records:
-            record.attempts += 1
-            if self._is_overdue(record, due_ms):
-                self._split_overdue(record, due_ms, now_ms)
-            else:
-                self.stats.resent_events += len(record.events)
-                in_time.append(record)
-        self._stages.retry(in_time, due_ms)
-
-    def _note_busy_shards(self) -> None:
-        busy = {record.shard_id for record, _, _ in self._landed_elsewhere}
-        self._stages.set_busy(busy.union(*(request.shard_ids for request in self._requests.values())))
-
-    def _is_overdue(self, record: OutRecord, at_ms: int) -> bool:
-        first_ms = record.first_attempt_ms()
-        return first_ms is not None and at_ms > first_ms + self._settings.resend_horizon_ms
-
-    def _split_overdue(self, record: OutRecord, at_ms: int, now_ms: int) -> None:
-        """End the events whose horizon has passed at `at_ms`; the others go into another record."""
-        horizon_ms = self._settings.resend_horizon_ms
-        for event in record.events:
-            if 0 <= event.first_attempt_ms < at_ms - horizon_ms:
-                self._outstanding.drop(event, f"the resend horizon of {horizon_ms} ms has passed: {event.refusal}")
-            else:
-                self._stages.place_again([event], now_ms)
-
-    def _want_map(self, now_ms: int) -> None:
-        if not self._map_wanted:
-            self._map_wanted = True
-            wait_ms = self._stages.retrier.delay_ms(self._lists_in_vain) if self._lists_in_vain else 0
-            self._list_not_before_ms = now_ms + wait_ms
-
     def _advance_closing(self, now_ms: int) -> None:
         closing, out = self._closing, self._outstanding
         if closing.phase is Phase.DRAINING and not out.events and not out.internal:
@@ -437,9 +280,9 @@ class ProducerCore:
                 closing.phase = Phase.MISSING
         if closing.phase is Phase.END_OF_INPUT and not out.internal:
             closing.phase = Phase.LISTING
-            self._want_map(now_ms)
+            self._exchange.want_map(now_ms)
         if closing.phase is Phase.MISSING and closing.end_of_input is not None:
-            missing = self._stages.map.uncovered(closing.holders)
+            missing = self._stages.map.uncovered(self._exchange.control_holders)
             for shard in missing:
                 self._put_end_of_input(closing.end_of_input, shard, now_ms)
             if missing:
