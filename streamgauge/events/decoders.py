@@ -123,7 +123,7 @@ def _struct(
         field = own.properties.get(field_name)
         if field is None:
             # What an older version calls like a field of the newest is not that field: it is not read.
-            absent[attribute] = newest_field.default
+            absent[attribute] = _default(newest_field)
             continue
         rename[attribute] = field_name
         annotation = _annotation(f"{name}_{field_name}", newest_field, field, subtree, where=where)
@@ -131,7 +131,7 @@ def _struct(
             fields.append((attribute, annotation))
         else:
             # msgspec does not check defaults: absence reads as None while an explicit null is still refused.
-            fields.append((attribute, annotation, field.default))
+            fields.append((attribute, annotation, _default(newest_field)))
     return msgspec.defstruct(
         "".join(c if c.isalnum() else "_" for c in name),
         fields,
@@ -156,6 +156,11 @@ def _annotation(name: str, newest: FieldSchema, own: FieldSchema, tree: _Tree | 
     else:
         annotation = _scalar(own)
     return annotation | None if own.nullable else annotation
+
+
+def _default(field: FieldSchema) -> object:
+    # 5 is a fine default of a number; what is read has one type nevertheless.
+    return float(field.default) if field.kind == "number" and isinstance(field.default, int) else field.default
 
 
 def _scalar(field: FieldSchema) -> Any:

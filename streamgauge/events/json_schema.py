@@ -8,7 +8,7 @@ nobody makes.
 
 Two rules are narrower than JSON Schema's. An integer is written without fraction or exponent (1.0 is a number: most
 parsers tell the two apart by how they are written) and fits 64 bits. Fields that the schema does not name are always
-allowed, and ignored.
+allowed, and ignored. A date-time is checked by its form: 30 February passes.
 """
 
 from __future__ import annotations
@@ -250,7 +250,11 @@ def _properties(schema: Mapping[str, object], place: _Place) -> dict[str, FieldS
         raise place.error(f"required must be a list of names, not {required!r}")
     if unknown := [name for name in required if name not in stated]:
         raise place.error(f"required names {unknown[0]!r}, which properties lacks")
+    folded: dict[str, str] = {}
     for name in stated:
+        if folded.setdefault(name.lower(), name) != name:
+            # Parquet keeps them apart, the engines that query it do not.
+            raise place.error(f"fields {folded[name.lower()]!r} and {name!r} differ only by case")
         # A path is names joined by dots, so a name with a dot would have no path of its own.
         if not name or "." in name or re.search(r"[\x00-\x1f]", name):
             raise place.error(f"a field cannot be called {name!r}", "Use a name without dots and control characters")

@@ -82,6 +82,10 @@ def test_nested_objects_are_dotted_and_arrays_have_no_path() -> None:
         ({"type": "object", "required": ["x"]}, "required names 'x', which properties lacks"),
         ({"type": "object", "required": "x"}, "required must be a list of names"),
         ({"type": "object", "properties": []}, "properties must be an object"),
+        (
+            {"type": "object", "properties": {"Ab": {"type": "string"}, "aB": {"type": "string"}}},
+            "'Ab' and 'aB' differ only",
+        ),
         ({"type": "object", "default": {}}, "a default other than null"),
         ({"type": "array"}, 'an array needs "items"'),
         ({"type": "array", "items": {"type": "string"}, "uniqueItems": True}, "keyword 'uniqueItems'"),

@@ -56,6 +56,8 @@ TIME: dict[str, object] = {"type": "string", "format": "date-time"}
         ({"type": "string", "enum": ["a", "b"]}, '"b"', "b"),
         ({"type": ["integer", "null"], "enum": [1, 2, None]}, "null", None),
         (TIME, '"2013-01-01T06:00:00.5+01:00"', "2013-01-01T06:00:00.5+01:00"),
+        # Its form is checked, not the calendar.
+        (TIME, '"2013-02-30T06:00:00Z"', "2013-02-30T06:00:00Z"),
         ({"type": "array", "items": INTEGER}, "[1,2]", [1, 2]),
     ],
 )
@@ -148,6 +150,13 @@ def test_a_missing_required_field_is_an_error_and_a_missing_optional_one_is_none
     assert field_getter("b")(read(struct, {"a": 1})) is None
     with pytest.raises(msgspec.ValidationError, match="required field `a`"):
         read(struct, {"b": 1})
+
+
+def test_the_default_of_a_number_is_a_float_however_it_is_written() -> None:
+    found = catalogue(schema({}), schema({"a": {**NUMBER, "default": 5}}))
+    for version in (1, 2):
+        got = field_getter("a")(read(data_struct(found, "t", version=version), {}))
+        assert (got, type(got)) == (5.0, float)
 
 
 def test_an_optional_field_that_is_not_nullable_refuses_null() -> None:
