@@ -42,18 +42,20 @@ class ArchiveTables:
             self._names[table] = self.files.names(table_prefix(table))
         return self._names[table]
 
-    def dataset(self, table: str, *, leaving_out: frozenset[str] = frozenset()) -> ds.Dataset:
+    def dataset(self, table: str, *, leaving_out: frozenset[str] = frozenset(), empty: bool = False) -> ds.Dataset:
         """A table of delivered rows with its partition columns; of older objects' missing columns every value is null.
 
         Parameters
         ----------
         leaving_out
             Names of objects that are not read.
+        empty
+            Only the columns: nothing is listed.
         """
         schema = pa.schema([*self.schemas[table], *PARTITION_COLUMNS])
         chosen: list[str] = []
         partitions: list[ds.Expression] = []
-        for name in self.names(table):
+        for name in [] if empty else self.names(table):
             partition = parse_name(name)
             if partition is None or name in leaving_out:
                 continue

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from streamgauge.events.catalogue import Catalogue, UnknownType, UnknownVersion
-from streamgauge.events.control import END_OF_INPUT, LEDGER, TICK, EndOfInput, Ledger, Tick
+from streamgauge.events.control import LEDGER, EndOfInput, Ledger
 from streamgauge.events.envelope import (
     CONTROL_SOURCE_PREFIX,
     SEQUENCE_DIGITS,
@@ -19,16 +19,17 @@ from streamgauge.events.envelope import (
     own_source,
 )
 from streamgauge.events.kpl import decode_aggregate, is_aggregate
-from streamgauge.events.mapping import EventMapping, read_record
+from streamgauge.events.mapping import EventMapping, Selector, is_own_cloudevent, read_record
 from streamgauge.events.position import Position
 from streamgauge.events.records import Shard, StreamRecord
 from streamgauge.events.times import instant_ms
 from streamgauge.processors.core.effects import FailureReason
 from streamgauge.processors.core.unpack import RangeCheck, unpack
+from streamgauge.processors.core.watermark import parse_control
 from streamgauge.sinks.archive import layout
 from streamgauge.sinks.delivery.data import DataReader, UnfitData
 
-__all__ = ["RecordReader", "Row", "readable_identity"]
+__all__ = ["Identity", "RecordReader", "Row", "readable_identity"]
 
 _ATTRIBUTES = frozenset(Event.__struct_fields__)
 _HEAD_BYTES = 65_536
@@ -46,9 +47,11 @@ _REASONS = {
 
 _any_decoder: msgspec.json.Decoder[object] = msgspec.json.Decoder(object)
 _attributes: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_tick = msgspec.json.Decoder(Tick)
-_end_of_input = msgspec.json.Decoder(EndOfInput)
 _ledger = msgspec.json.Decoder(Ledger)
+
+
+Identity = tuple[str | None, str | None]
+"""Source, and the sequence (20 digits) of an event of ours or the id of a foreign one; None where unreadable."""
 
 
 class Row(NamedTuple):
@@ -125,11 +128,10 @@ class RecordReader:
         try:
             event = read_record(self._mapping, user.payload, stream_arn=self._stream_arn, position=position)
         except InvalidEvent as error:
-            return _unarchivable(user, _reason(error), str(error))
+            return _unarchivable(user, _reason(error), str(error), self._identity(user, position))
         columns = {**_envelope(event, user.payload), **user.position}
         try:
-            is_control = event.type in (TICK, END_OF_INPUT) and event.source.startswith(CONTROL_SOURCE_PREFIX)
-            if is_control and user.is_plain:
+            if event.source.startswith(CONTROL_SOURCE_PREFIX) and event.type != LEDGER and user.is_plain:
                 return _control(event, columns)
             if event.type == LEDGER and own_source(event.source) is not None:
                 columns["data"] = msgspec.to_builtins(_ledger.decode(event.data))
@@ -140,23 +142,32 @@ class RecordReader:
             reason, detail = FailureReason.UNKNOWN_TYPE, str(error)
         except UnknownVersion as error:
             reason, detail = FailureReason.UNKNOWN_VERSION, str(error)
-        except (UnfitData, msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (UnfitData, InvalidEvent, msgspec.DecodeError, UnicodeDecodeError) as error:
             reason, detail = FailureReason.DATA, str(error)
         else:
             return Row(event.type, columns)
-        return _unarchivable(user, reason, detail, event=event)
+        identity = event.sequence if event.source.startswith(SOURCE_PREFIX) else event.id
+        return _unarchivable(user, reason, detail, (event.source, identity))
+
+    def _identity(self, user: _UserRecord, position: Position) -> Identity:
+        mapping = self._mapping
+        if mapping is None or is_own_cloudevent(user.payload):
+            return readable_identity(user.payload)
+        try:
+            record = _any_decoder.decode(user.payload)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None, None
+        source = self._stream_arn if mapping.source is None else _text_at(record, mapping.source)
+        return source, str(position) if mapping.id is None else _text_at(record, mapping.id)
 
 
 def _control(event: Event, columns: dict[str, object]) -> Row:
-    if event.type == TICK:
-        columns["data"] = msgspec.to_builtins(_tick.decode(event.data))
-        return Row(layout.CONTROL, columns)
-    end = _end_of_input.decode(event.data)
-    columns["data"] = msgspec.to_builtins(end)
-    return Row(layout.CONTROL, columns, end)
+    body = parse_control(event)
+    columns["data"] = msgspec.to_builtins(body)
+    return Row(layout.CONTROL, columns, body if isinstance(body, EndOfInput) else None)
 
 
-def readable_identity(payload: bytes) -> tuple[str | None, str | None]:
+def readable_identity(payload: bytes) -> Identity:
     """Source and identity of an event that is none; None where unreadable.
 
     Of a damaged event of ours they can usually still be told although its JSON is broken: the envelope stands in front.
@@ -205,22 +216,27 @@ def _extensions(payload: bytes) -> str | None:
     return msgspec.json.encode(unnamed).decode() if unnamed else None
 
 
-def _unarchivable(user: _UserRecord, reason: FailureReason, detail: str, *, event: Event | None = None) -> Row:
-    if event is None:
-        source, identity = readable_identity(user.payload)
-    else:
-        ours = own_source(event.source) is not None
-        source, identity = event.source, event.sequence if ours else event.id
+def _unarchivable(user: _UserRecord, reason: FailureReason, detail: str, identity: Identity = (None, None)) -> Row:
     columns: dict[str, object] = {
         "reason": reason.value,
         "detail": detail,
-        "source": source,
-        "identity": identity,
+        "source": identity[0],
+        "identity": identity[1],
         "partition_key": user.key,
         "payload": user.payload,
         **user.position,
     }
     return Row(layout.UNARCHIVABLE, columns)
+
+
+def _text_at(record: object, selector: Selector) -> str | None:
+    if selector.constant is not None:
+        return selector.constant
+    value = record
+    for name in selector.path:
+        value = value.get(name) if isinstance(value, dict) else None
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    return str(value) if is_integer or (isinstance(value, str) and value) else None
 
 
 def _reason(error: InvalidEvent) -> FailureReason:

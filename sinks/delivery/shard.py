@@ -83,11 +83,12 @@ class _Inputs(NamedTuple):
             if end is None:
                 ended = ended and row.table in (layout.CONTROL, layout.LEDGER)
                 continue
-            seen = {*parts.pop(end.input, ()), end.part}
-            if len(seen) >= end.parts:
+            name = f"{end.parts}:{end.input}"
+            seen = {*parts.pop(name, ()), end.part}
+            if len(seen) == end.parts:
                 ended = True
             else:
-                parts[end.input] = tuple(sorted(seen))
+                parts[name] = tuple(sorted(seen))
         return _Inputs(parts, ended)
 
 
