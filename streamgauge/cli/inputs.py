@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -13,7 +13,7 @@ from streamgauge.producers.load.files import BadRow, FileEvent, FileSpec, read_e
 from streamgauge.producers.load.infer import InferredSchema, infer_file
 from streamgauge.producers.load.ordering import ByTime, FileOrder, Ordering, Shuffled, ordered
 
-__all__ = ["FileInput", "file_options"]
+__all__ = ["FileInput", "copies_behind", "file_options", "limited"]
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -98,15 +98,28 @@ class FileInput:
         spec = FileSpec(inferred.key, inferred.time, inferred.time_format, columns)
         return cls(file, spec, typed, inferred, order, copies, raw)
 
-    @property
-    def copies_behind(self) -> int:
-        """Events between two copies of one; bounded so that W holds them."""
-        return min(_COPIES_BEHIND, 8_000 // self.copies) if self.copies > 1 else 0
-
     def rows(self, *, bound_ms: int, seed: int) -> Iterator[FileEvent | BadRow]:
         """The rows in the order asked for; ``shuffled`` keeps every event within `bound_ms` of the latest before it."""
         orderings: dict[str, Ordering] = {"time": ByTime(), "file": FileOrder(), "shuffled": Shuffled(bound_ms, seed)}
         return ordered(read_events(self.path, self.spec, self.schema), orderings[self.order])
+
+
+def copies_behind(copies: int) -> int:
+    """Events between two copies of one; bounded so that W holds them all."""
+    return min(_COPIES_BEHIND, 8_000 // copies) if copies > 1 else 0
+
+
+def limited(schema: Mapping[str, object], columns: Sequence[str] | None) -> dict[str, object]:
+    """The schema of events that hold only these columns; all of it with None."""
+    if columns is None:
+        return dict(schema)
+    required = schema.get("required")
+    assert isinstance(required, list)
+    return {
+        **schema,
+        "properties": {name: field for name, field in _properties(schema).items() if name in columns},
+        "required": [name for name in required if name in columns],
+    }
 
 
 def _overlaid(inferred: Mapping[str, object], schema: Mapping[str, object]) -> dict[str, object]:

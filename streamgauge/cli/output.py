@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from time import monotonic
@@ -14,9 +15,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["LiveLine", "print_json", "print_table", "say", "say_error", "stderr_console"]
+__all__ = ["PROGRESS_INTERVAL", "LiveLine", "print_json", "print_table", "say", "say_error", "stderr_console"]
 
 _PLAIN_INTERVAL_S = 5.0
+PROGRESS_INTERVAL = "STREAMGAUGE_PROGRESS_INTERVAL"
+"""Environment variable: seconds between two plain lines of progress, for whoever reads a command's log."""
 
 
 def stderr_console() -> Console:
@@ -68,11 +71,12 @@ def _cell(value: object) -> str:
 
 
 class LiveLine:
-    """One line of progress on stderr: rewritten in place on a terminal, repeated every few seconds elsewhere."""
+    """A line or more of progress on stderr: rewritten in place on a terminal, repeated every few seconds elsewhere."""
 
     def __init__(self) -> None:
         self._console = stderr_console()
         self._live: Live | None = None
+        self._interval_s = float(os.environ.get(PROGRESS_INTERVAL) or _PLAIN_INTERVAL_S)
         self._next_plain = 0.0
         self._last = ""
         self._shown = ""
@@ -98,6 +102,6 @@ class LiveLine:
         if self._live is not None:
             self._live.update(Text(text))
         elif monotonic() >= self._next_plain:
-            self._next_plain = monotonic() + _PLAIN_INTERVAL_S
+            self._next_plain = monotonic() + self._interval_s
             self._shown = text
             say(text)

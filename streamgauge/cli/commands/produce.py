@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from streamgauge.cli.context import Workplace, live_options, workplace
-from streamgauge.cli.inputs import FileInput, file_options
+from streamgauge.cli.inputs import FileInput, copies_behind, file_options
 from streamgauge.cli.output import LiveLine, print_json, print_table, say
 from streamgauge.cli.stopping import stop_on_signals
 from streamgauge.events.control import EndOfInput
@@ -21,7 +21,7 @@ from streamgauge.processors.hosts.pipeline_file import load_pipeline
 from streamgauge.producers.client.producer import KinesisProducer, system_clock
 from streamgauge.producers.client.settings import ProducerSettings, WireFormat
 from streamgauge.producers.load.files import BadRow
-from streamgauge.producers.load.profile import LoadProfile, parse_load_profile
+from streamgauge.producers.load.profile import Duplicates, LoadProfile, parse_load_profile
 from streamgauge.producers.load.raw import RawPutter, put_raw_rows
 from streamgauge.producers.load.run import LoadProgress, LoadSummary, run_file, run_load
 
@@ -80,6 +80,9 @@ def command(
             raise click.UsageError(f"{', '.join(misplaced)} go with --from-file")
         load = _profile(place.pipeline_file, definition, profile)
         load = _changed(load, rate=rate, duration=duration, count=count, seed=seed)
+        if copies > 1:
+            behind = copies_behind(copies)
+            load = dataclasses.replace(load, duplicates=Duplicates(share=1.0, copies=copies, behind=behind))
     else:
         if profile is not None or duration is not None or count is not None:
             raise click.UsageError("--profile, --duration and --count are for generated load, not for a file")
@@ -114,7 +117,7 @@ def command(
                     chosen,
                     source.rows(bound_ms=definition.out_of_orderness_ms, seed=seed or 0),
                     copies=source.copies,
-                    copies_behind=source.copies_behind,
+                    copies_behind=copies_behind(source.copies),
                     rate=rate,
                     stop=stop,
                     on_progress=show,
