@@ -106,7 +106,7 @@ def test_bytes_that_are_not_one_json_object_are_refused(raw: bytes) -> None:
 
 def nested(depth: int) -> bytes:
     """An event whose own object and data are `depth` deep together."""
-    return payload(data="?").replace(b'"?"', b"[" * (depth - 1) + b"]" * (depth - 1))
+    return payload(beside=[[]], data="?").replace(b'"?"', b"[" * (depth - 1) + b"]" * (depth - 1))
 
 
 def test_json_nested_too_deep_is_refused_at_the_same_depth_everywhere() -> None:
