@@ -8,32 +8,17 @@ from uuid import uuid4
 from streamgauge.cli.context import Workplace
 from streamgauge.cli.stores import archive_objects, receivers, state_store
 from streamgauge.events.records import Shard
-from streamgauge.processors.commit.engine_port import EngineFactory
+from streamgauge.processors.commit.core_engine import core_engine
 from streamgauge.processors.commit.session import ShardSession
-from streamgauge.processors.core.container import Columns
-from streamgauge.processors.core.decode import MsgspecDecoder
 from streamgauge.processors.core.definition import Pipeline
-from streamgauge.processors.core.engine import Engine
 from streamgauge.processors.hosts.local import OpenSession
 
-__all__ = ["engine_factory", "session_opener"]
-
-
-def engine_factory(pipeline: Pipeline, stream_arn: str) -> EngineFactory:
-    """Engines that share one decoder."""
-    decoder = MsgspecDecoder(pipeline, stream_arn)
-
-    def make(pipeline: Pipeline, shard: Shard, columns: Columns | None) -> Engine:
-        if columns is None:
-            return Engine(pipeline, shard, decoder)
-        return Engine.restore(pipeline, shard, decoder, columns)
-
-    return make
+__all__ = ["session_opener"]
 
 
 def session_opener(place: Workplace, pipeline: Pipeline) -> OpenSession:
     """Opens sessions whose state and effects go to the stack's stores."""
-    engine = engine_factory(pipeline, place.output("StreamArn"))
+    engine = core_engine(place.output("StreamArn"))
     store = state_store(place, pipeline)
     archive = archive_objects(place)
     to = receivers(place, pipeline)

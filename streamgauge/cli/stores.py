@@ -9,8 +9,10 @@ from streamgauge.processors.commit.ports import Receivers
 from streamgauge.processors.commit.s3 import ArchiveReceiver, S3ObjectStore
 from streamgauge.processors.commit.served_panes import ServedPanesReceiver
 from streamgauge.processors.core.definition import Pipeline
+from streamgauge.sinks.archive.files import ArchiveFiles
+from streamgauge.sinks.archive.tables import ArchiveTables
 
-__all__ = ["archive_objects", "receivers", "state_store"]
+__all__ = ["archive_objects", "archive_tables", "receivers", "state_store"]
 
 
 def state_store(place: Workplace, pipeline: Pipeline) -> DynamoDbStateStore:
@@ -27,6 +29,20 @@ def state_store(place: Workplace, pipeline: Pipeline) -> DynamoDbStateStore:
 def archive_objects(place: Workplace) -> S3ObjectStore:
     """The archive's objects."""
     return S3ObjectStore(place.clients.s3, place.output("ArchiveBucketName"))
+
+
+def archive_tables(place: Workplace, pipeline: Pipeline) -> ArchiveTables:
+    """The archive's tables, for reading."""
+    credentials = place.clients.credentials("s3")
+    files = ArchiveFiles.bucket(
+        place.output("ArchiveBucketName"),
+        endpoint=place.clients.endpoints.url("s3"),
+        region=place.clients.region,
+        access_key=credentials.access_key,
+        secret_key=credentials.secret_key,
+        session_token=credentials.token,
+    )
+    return ArchiveTables(files, pipeline.catalogue)
 
 
 def receivers(place: Workplace, pipeline: Pipeline) -> Receivers:
