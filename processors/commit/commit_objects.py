@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from streamgauge.events.times import rfc3339
 from streamgauge.processors.commit.archive_rows import (
+    COMMITS,
     FAILED_EVENTS,
     LATE_EVENTS,
     PANES,
     THRESHOLD_EVENTS,
+    CommitRow,
     FailedRow,
     LateRow,
     PaneRow,
@@ -18,6 +20,7 @@ from streamgauge.processors.commit.archive_rows import (
     encode_rows,
     object_name,
 )
+from streamgauge.processors.commit.engine_port import ShardEngine
 from streamgauge.processors.core.definition import Pipeline
 from streamgauge.processors.core.effects import (
     ArchiveObject,
@@ -108,6 +111,34 @@ class CommitObjects:
             for event in events
         ]
         return ArchiveObject(self.name(LATE_EVENTS, by_owner=True), encode_rows(rows))
+
+    def commit(
+        self,
+        engine: ShardEngine,
+        failed: ArchiveObject | None,
+        late: ArchiveObject | None,
+        *,
+        committed_at_ms: int,
+        gaps: Sequence[str],
+    ) -> ArchiveObject:
+        """The commit's own row, which makes its failed and late objects count."""
+        position, watermark_ms = engine.position, engine.watermark_ms
+        row = CommitRow(
+            pipeline=self.pipeline.name,
+            state_epoch=self.pipeline.state_epoch,
+            shard_id=self.shard_id,
+            claim_version=self.claim_version,
+            owner=self.owner,
+            sequence_number=None if position is None else str(position.sequence_number),
+            sub_sequence_number=None if position is None else position.sub_sequence_number,
+            committed_at=rfc3339(committed_at_ms),
+            watermark=None if watermark_ms is None else rfc3339(watermark_ms),
+            failed_object=failed.name if failed else None,
+            late_object=late.name if late else None,
+            counters=engine.counters,
+            gaps=list(gaps),
+        )
+        return ArchiveObject(self.name(COMMITS), encode_rows([row]))
 
     def _pane_rows(self, batch: PaneBatch) -> Iterable[PaneRow]:
         columns = zip(

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from streamgauge.events.errors import StreamgaugeError
 from streamgauge.events.position import Position
 from streamgauge.events.records import Shard, StreamRecord
-from streamgauge.events.times import rfc3339
-from streamgauge.processors.commit.archive_rows import COMMITS, CommitRow, encode_rows
 from streamgauge.processors.commit.commit_objects import CommitObjects
 from streamgauge.processors.commit.engine_port import EngineFactory
 from streamgauge.processors.commit.outbox import Fresh, OutboxLimits, PendingOutbox
@@ -30,7 +28,7 @@ from streamgauge.processors.commit.snapshots import Snapshot, decode_snapshot, e
 from streamgauge.processors.core.container import Columns
 from streamgauge.processors.core.counters import Counters
 from streamgauge.processors.core.definition import Pipeline
-from streamgauge.processors.core.effects import ArchiveObject, Outbox, PaneBatch
+from streamgauge.processors.core.effects import Outbox, PaneBatch
 
 __all__ = ["SessionClosed", "ShardSession"]
 
@@ -293,7 +291,7 @@ class ShardSession:
         for item in (failed, late):
             if item is not None:
                 self._archive.put(item.name, item.body)
-        commit = ArchiveObject(objects.name(COMMITS), encode_rows([self._commit_row(objects, failed, late)]))
+        commit = objects.commit(self._engine, failed, late, committed_at_ms=self._now_ms(), gaps=self._gaps)
         waiting = self._outbox.entries
         self._write = self._snapshot_of(
             Outbox(
@@ -334,26 +332,6 @@ class ShardSession:
         self._outbox.replace(write.outbox)
         self._saved_entries = len(write.outbox)
         self._saved_gaps = write.gaps
-
-    def _commit_row(
-        self, objects: CommitObjects, failed: ArchiveObject | None, late: ArchiveObject | None
-    ) -> CommitRow:
-        position, watermark_ms = self._engine.position, self._engine.watermark_ms
-        return CommitRow(
-            pipeline=self._pipeline.name,
-            state_epoch=self._pipeline.state_epoch,
-            shard_id=self._shard.shard_id,
-            claim_version=objects.claim_version,
-            owner=objects.owner,
-            sequence_number=None if position is None else str(position.sequence_number),
-            sub_sequence_number=None if position is None else position.sub_sequence_number,
-            committed_at=rfc3339(self._now_ms()),
-            watermark=None if watermark_ms is None else rfc3339(watermark_ms),
-            failed_object=failed.name if failed else None,
-            late_object=late.name if late else None,
-            counters=self._engine.counters,
-            gaps=list(self._gaps),
-        )
 
     def _check(self) -> None:
         if self._ended is not None:

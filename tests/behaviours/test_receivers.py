@@ -9,7 +9,7 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 import pytest
-from aws_in_process import aws_in_process
+from aws_in_process import InProcessAws, aws_in_process
 from botocore.exceptions import ClientError, EndpointConnectionError
 from commit_world import make_crossing, make_panes
 from hypothesis import given, settings
@@ -136,9 +136,9 @@ def test_rule_sequence_texts_compare_like_the_numbers(left: tuple[int, int, int]
     assert (rule_sequence_text(left) < rule_sequence_text(right)) == (left < right)
 
 
-def test_events_reach_a_real_bus() -> None:
-    with aws_in_process() as client:
-        assert EventBridgeReceiver(client("events"), "thresholds").deliver(CROSSINGS) == ([], None)
+def test_a_bus_that_checks_its_input_takes_the_entries() -> None:
+    with aws_in_process() as aws:
+        assert EventBridgeReceiver(aws.events, "thresholds").deliver(CROSSINGS) == ([], None)
 
 
 # --- the archive -------------------------------------------------------------------------------------------------
@@ -171,10 +171,16 @@ def test_archive_objects_that_could_not_be_written_come_back_in_order() -> None:
 # --- served panes ------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def in_process() -> Iterator[InProcessAws]:
+    with aws_in_process() as aws:
+        yield aws
+
+
 @pytest.fixture
-def dynamodb() -> Iterator[object]:
-    with aws_in_process() as client:
-        yield client("dynamodb")
+def dynamodb(in_process: InProcessAws):
+    in_process.clear()
+    return in_process.dynamodb
 
 
 def receiver_of(client: object) -> ServedPanesReceiver:

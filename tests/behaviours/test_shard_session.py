@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 import pytest
-from aws_in_process import aws_in_process
+from aws_in_process import InProcessAws, aws_in_process
 from commit_world import SHARD, World, make_crossing, make_record, memory_world, scripted_engine
 
 from streamgauge.events.position import Position
@@ -44,15 +44,20 @@ class Crash(BaseException):
     """The process dies here."""
 
 
+@pytest.fixture(scope="module")
+def in_process() -> Iterator[InProcessAws]:
+    with aws_in_process() as aws:
+        yield aws
+
+
 @pytest.fixture(params=["memory", "aws"])
-def world(request: pytest.FixtureRequest) -> Iterator[World]:
+def world(request: pytest.FixtureRequest, in_process: InProcessAws) -> World:
     if request.param == "memory":
-        yield memory_world()
-        return
-    with aws_in_process() as client:
-        state = S3ObjectStore(client("s3"), "state")
-        store = DynamoDbStateStore(client("dynamodb"), "state", state, pipeline="weather", state_epoch=1)
-        yield World(store, S3ObjectStore(client("s3"), "archive"))
+        return memory_world()
+    in_process.clear()
+    state = S3ObjectStore(in_process.s3, "state")
+    store = DynamoDbStateStore(in_process.dynamodb, "state", state, pipeline="weather", state_epoch=1)
+    return World(store, S3ObjectStore(in_process.s3, "archive"))
 
 
 def rows(world: World, table: str, row_type: type) -> list:

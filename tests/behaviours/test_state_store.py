@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import count
 
 import pytest
-from aws_in_process import aws_in_process
+from aws_in_process import InProcessAws, aws_in_process
 
 from streamgauge.events.hash_key import FULL_RANGE, HashRange
 from streamgauge.events.position import Position
@@ -29,21 +29,21 @@ PIPELINES = count()
 
 
 @pytest.fixture(scope="module")
-def aws() -> Iterator[Callable[..., object]]:
-    with aws_in_process() as client:
-        yield client
+def in_process() -> Iterator[InProcessAws]:
+    with aws_in_process() as aws:
+        yield aws
 
 
 @pytest.fixture(params=["memory", "dynamodb row", "dynamodb and s3"])
-def make_store(request: pytest.FixtureRequest, aws: Callable[..., object]) -> MakeStore:
+def make_store(request: pytest.FixtureRequest, in_process: InProcessAws) -> MakeStore:
     """Makes the store of one state_epoch; all of them stand on the same tables."""
     if request.param == "memory":
         stores: dict[int, StateStore] = {}
         return lambda epoch: stores.setdefault(epoch, MemoryStateStore())
     max_inline_bytes = 0 if request.param == "dynamodb and s3" else 8_192
-    client, objects, name = aws("dynamodb"), S3ObjectStore(aws("s3"), "state"), f"weather-{next(PIPELINES)}"
+    objects, name = S3ObjectStore(in_process.s3, "state"), f"weather-{next(PIPELINES)}"
     return lambda epoch: DynamoDbStateStore(
-        client, "state", objects, pipeline=name, state_epoch=epoch, max_inline_bytes=max_inline_bytes
+        in_process.dynamodb, "state", objects, pipeline=name, state_epoch=epoch, max_inline_bytes=max_inline_bytes
     )
 
 

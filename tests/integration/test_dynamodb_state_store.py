@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-import boto3
 import pytest
-from aws_in_process import aws_in_process
+from aws_in_process import InProcessAws, aws_in_process
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 
 from streamgauge.events.hash_key import FULL_RANGE
@@ -50,9 +49,10 @@ class Wrapped:
 
 
 class Aws:
-    def __init__(self, client: Callable[..., object]) -> None:
-        self.dynamodb = Wrapped(client("dynamodb"))
-        self.s3 = Wrapped(client("s3"))
+    def __init__(self, real: InProcessAws) -> None:
+        self.real = real
+        self.dynamodb = Wrapped(real.dynamodb)
+        self.s3 = Wrapped(real.s3)
         self.objects = S3ObjectStore(self.s3, "state")
 
     def store(self) -> DynamoDbStateStore:
@@ -65,10 +65,16 @@ class Aws:
         return store, store.claim(SHARD.shard_id, owner=owner)
 
 
+@pytest.fixture(scope="module")
+def in_process() -> Iterator[InProcessAws]:
+    with aws_in_process() as aws:
+        yield aws
+
+
 @pytest.fixture
-def aws() -> Iterator[Aws]:
-    with aws_in_process() as client:
-        yield Aws(client)
+def aws(in_process: InProcessAws) -> Aws:
+    in_process.clear()
+    return Aws(in_process)
 
 
 def commit(store: DynamoDbStateStore, row: ShardRow, snapshot: bytes) -> ShardRow:
@@ -89,7 +95,7 @@ def test_a_larger_one_lives_in_s3_under_a_name_with_owner_and_version(aws: Aws) 
     assert row.snapshot_object == f"{FOLDER}{2:020}-first.snapshot"
     assert aws.objects.names("") == [row.snapshot_object]
     assert store.snapshot(row) == LARGE
-    item = boto3.client("dynamodb").get_item(
+    item = aws.real.dynamodb.get_item(
         TableName="state", Key={"pipeline": {"S": "weather#1"}, "shard_id": {"S": SHARD.shard_id}}
     )["Item"]
     assert "snapshot" not in item
@@ -199,7 +205,7 @@ def test_an_altered_object_is_refused(aws: Aws) -> None:
 
 
 def seal(aws: Aws) -> None:
-    boto3.client("dynamodb").update_item(
+    aws.real.dynamodb.update_item(
         TableName="state",
         Key={"pipeline": {"S": "weather#1"}, "shard_id": {"S": SHARD.shard_id}},
         UpdateExpression="SET sealed = :yes",

@@ -2,17 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 
 import boto3
 import pytest
 from moto import mock_aws
 
+_TABLES = {"state": ("pipeline", "shard_id"), "panes": ("pane", "window_start")}
+_BUCKETS = ("state", "archive")
+
+
+@dataclass
+class InProcessAws:
+    """Clients, which are dear to make, and what they find: tables and buckets by these names, the bus `thresholds`."""
+
+    @cached_property
+    def dynamodb(self):
+        return boto3.client("dynamodb")
+
+    @cached_property
+    def s3(self):
+        return boto3.client("s3")
+
+    @cached_property
+    def events(self):
+        return boto3.client("events")
+
+    def make(self) -> None:
+        for table, names in _TABLES.items():
+            self._make_table(table, names)
+        for bucket in _BUCKETS:
+            self.s3.create_bucket(Bucket=bucket)
+        self.events.create_event_bus(Name="thresholds")
+
+    def clear(self) -> None:
+        """Empty tables and buckets, for the next test."""
+        for table, names in _TABLES.items():
+            self.dynamodb.delete_table(TableName=table)
+            self._make_table(table, names)
+        for bucket in _BUCKETS:
+            for item in self.s3.list_objects_v2(Bucket=bucket).get("Contents", []):
+                self.s3.delete_object(Bucket=bucket, Key=item["Key"])
+
+    def _make_table(self, table: str, names: tuple[str, str]) -> None:
+        self.dynamodb.create_table(
+            TableName=table,
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in names],
+            KeySchema=[
+                {"AttributeName": name, "KeyType": kind} for name, kind in zip(names, ("HASH", "RANGE"), strict=True)
+            ],
+        )
+
 
 @contextmanager
-def aws_in_process() -> Iterator[Callable[..., object]]:
-    """``boto3.client``, answered by moto: tables ``state`` and ``panes``, buckets of the same sense, a bus."""
+def aws_in_process() -> Iterator[InProcessAws]:
     with pytest.MonkeyPatch.context() as patch, mock_aws():
         for name, value in (
             ("AWS_ACCESS_KEY_ID", "testing"),
@@ -22,19 +69,6 @@ def aws_in_process() -> Iterator[Callable[..., object]]:
             patch.setenv(name, value)
         for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_KINESIS", "AWS_PROFILE"):
             patch.delenv(name, raising=False)
-        dynamodb = boto3.client("dynamodb")
-        for table, first, second in (("state", "pipeline", "shard_id"), ("panes", "pane", "window_start")):
-            dynamodb.create_table(
-                TableName=table,
-                BillingMode="PAY_PER_REQUEST",
-                AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in (first, second)],
-                KeySchema=[
-                    {"AttributeName": first, "KeyType": "HASH"},
-                    {"AttributeName": second, "KeyType": "RANGE"},
-                ],
-            )
-        s3 = boto3.client("s3")
-        s3.create_bucket(Bucket="state")
-        s3.create_bucket(Bucket="archive")
-        boto3.client("events").create_event_bus(Name="thresholds")
-        yield boto3.client
+        aws = InProcessAws()
+        aws.make()
+        yield aws
