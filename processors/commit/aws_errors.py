@@ -27,6 +27,7 @@ _TRANSIENT_CODES = frozenset(
         "InternalError",
         "InternalFailure",
         "InternalServerError",
+        "KMSThrottlingException",
         "LimitExceededException",
         "ProvisionedThroughputExceededException",
         "RequestLimitExceeded",

@@ -127,8 +127,9 @@ class ShardRun:
 
     @property
     def is_finished(self) -> bool:
-        """The input has ended, and everything is committed and delivered."""
-        return self.session.input_ended and self._is_settled
+        """The input has ended, nothing is behind it, and everything is committed and delivered."""
+        # An end that the state remembers may be that of an earlier input: look what the stream has first.
+        return self.session.input_ended and self._reader.behind_ms == 0 and self._is_settled
 
     @property
     def _is_settled(self) -> bool:

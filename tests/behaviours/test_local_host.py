@@ -91,6 +91,15 @@ def test_a_later_run_goes_on_at_the_saved_position(world: World) -> None:
     assert served(world) == list(range(10))
 
 
+def test_an_end_that_was_reached_before_does_not_end_the_next_input(world: World) -> None:
+    kinesis = ScriptedKinesis({A: ScriptedShard(list(WITH_END))})
+    run(world, kinesis)
+    kinesis.shards[A].records += [make_record(11), make_record(12, "end")]
+    kinesis.shards[A].faults = [client_error("ProvisionedThroughputExceededException")]
+    run(world, kinesis)
+    assert served(world) == [*range(10), 11]
+
+
 def test_reading_may_begin_at_a_time(world: World) -> None:
     settings = LocalSettings(start="AT_TIMESTAMP 2023-11-14T22:13:20.004Z", read_interval_s=0.001)
     run(world, ScriptedKinesis({A: ScriptedShard(WITH_END)}), settings=settings)
