@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from streamgauge.infra.clients import LOCAL_CREDENTIALS, LOCAL_REGION
-from streamgauge.infra.local.processes import LOOPBACK, ProcessInfo, launch, wait_until_ready
+from streamgauge.infra.local.processes import LOOPBACK, ProcessFailed, ProcessInfo, launch, wait_until_ready
 
 __all__ = ["ACCOUNT", "launch_kinesis", "launch_ministack", "wait_for_server"]
 
@@ -31,9 +31,17 @@ def launch_ministack(port: int, *, folder: Path, environment: Mapping[str, str])
         For its log, and for the files that it would otherwise leave in the system's temporary folder.
     environment
         The user's environment, of which little is passed on.
+
+    Raises
+    ------
+    ProcessFailed
+        It cannot be started.
     """
     temporary = folder / "tmp"
-    temporary.mkdir(parents=True, exist_ok=True)
+    try:
+        temporary.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ProcessFailed(f"ministack cannot be started: {error.strerror}", where=str(temporary)) from error
     return launch(
         "ministack",
         [sys.executable, "-m", "ministack"],
