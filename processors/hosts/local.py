@@ -15,6 +15,7 @@ from streamgauge.events.errors import StreamgaugeError
 from streamgauge.events.hash_key import HashRange
 from streamgauge.events.position import Position
 from streamgauge.events.records import Shard
+from streamgauge.events.times import instant_ms
 from streamgauge.processors.commit.aws_errors import AWS_ERRORS, error_code, reason_of
 from streamgauge.processors.commit.ports import Fenced
 from streamgauge.processors.commit.session import ShardSession
@@ -137,6 +138,7 @@ def run_local(
         committed is read again by the next run.
     """
     settings = settings or LocalSettings()
+    _check_start(settings.start)
     runs: list[ShardRun] = []
     try:
         for shard in list_shards(kinesis, pipeline.stream):
@@ -282,6 +284,19 @@ def _unreadable(stream: str, error: BotoCoreError | ClientError) -> ReadFailed:
         "there is no such stream" if missing else reason_of(error),
         where=f"stream {stream}",
         remedy="Create it, or correct `stream` in the pipeline file" if missing else "Is Kinesis reachable?",
+    )
+
+
+def _check_start(start: str) -> None:
+    kind, _, text = start.partition(" ")
+    try:
+        if start == "TRIM_HORIZON" or (kind == "AT_TIMESTAMP" and instant_ms(text) >= 0):
+            return
+    except ValueError:
+        pass
+    # LATEST would mean something else at each start until the first commit.
+    raise ReadFailed(
+        f"cannot begin at {start!r}", where="start", remedy="Say TRIM_HORIZON, or AT_TIMESTAMP with an RFC 3339 time"
     )
 
 

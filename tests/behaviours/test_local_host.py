@@ -106,6 +106,13 @@ def test_reading_may_begin_at_a_time(world: World) -> None:
     assert served(world) == list(range(4, 10))
 
 
+@pytest.mark.parametrize("start", ["LATEST", "AT_TIMESTAMP", "AT_TIMESTAMP yesterday"])
+def test_a_beginning_that_is_none_is_refused_before_anything_is_claimed(world: World, start: str) -> None:
+    with pytest.raises(ReadFailed, match="AT_TIMESTAMP with an RFC 3339 time"):
+        run(world, ScriptedKinesis({A: ScriptedShard(WITH_END)}), settings=LocalSettings(start=start))
+    assert world.store.rows() == []
+
+
 @pytest.mark.parametrize(
     "fault",
     [
