@@ -109,7 +109,7 @@ class AggregateState:
 
     def key_of(self, selection: Selection, row: int) -> Key:
         """The key of the event at `row`."""
-        return self._keys.keys(selection.codes[row : row + 1])[0]
+        return self._keys.key(int(selection.codes[row]))
 
     def open_panes(self) -> PaneBatch:
         """The panes of open windows, by window and key."""

@@ -79,6 +79,11 @@ class KeyTable:
         found = map(self._keys.__getitem__, codes.tolist())
         return [(key,) if isinstance(key, str) else key for key in found]
 
+    def key(self, code: int) -> Key:
+        """The key of one code."""
+        key = self._keys[code]
+        return (key,) if isinstance(key, str) else key
+
     def partition_key(self, key: Key) -> str:
         """The partition key that every event of `key` claims."""
         return key[self._partition_field]

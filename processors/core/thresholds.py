@@ -187,7 +187,7 @@ class Rule:
     ) -> partial[ThresholdEvent]:
         """One more event for the pane that row `at` of the emission shows; `takes_back` is the crossing it undoes."""
         slot, start = int(emission.slots[at]), int(emission.start_ms[at])
-        (key,) = self._keys.keys(emission.codes[at : at + 1])
+        key = self._keys.key(int(emission.codes[at]))
         undone = None if takes_back is None else self._id(key, slot, takes_back)
         counts = self._slots.column(self._counts[crossing])
         counts[slot] += 1
