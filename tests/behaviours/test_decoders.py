@@ -143,6 +143,8 @@ FAILING = {
     "a sequence of 19 digits": (event(sequence="0" * 19), "sequence"),
     "a sequence of 21 digits": (event(sequence="0" * 21), "sequence"),
     "a sequence of other digits": (event(sequence="0" * 19 + "٢"), "sequence"),
+    "a letter in a sequence": (event(sequence="0" * 19 + "a"), "sequence"),
+    "a blank in a sequence": (event(sequence="0" * 10 + " " + "0" * 9), "sequence"),
     "a sequence with a sign": (event(sequence="+" + "0" * 19), "sequence"),
     "a sequence of 2**63": (event(sequence=f"{2**63:020}"), "sequence"),
     "a sequence of 10**19": (event(sequence=str(10**19)), "sequence"),
@@ -614,6 +616,7 @@ def test_paths_reach_into_objects_that_data_reads_too(make: MakeDecoder) -> None
         ({"kind": 5}, "envelope"),
         ({"from": 5}, "envelope"),
         ({"from": "urn:streamgauge:control:x"}, "envelope"),
+        ({"from": OWN}, "envelope"),
         ({"kind": "streamgauge.tick"}, "envelope"),
     ],
 )
@@ -643,6 +646,14 @@ def test_a_cloudevent_of_ours_is_ours_in_a_mapped_stream(make: MakeDecoder) -> N
         assert [told[place, 0].identity for place in (1, 3, 4)] == [f"{number:020}" for number in (3, 4, 5)]
         assert told[1, 0].source == OWN
         assert dict(told[1, 0].fields)["data.station"] == "s"
+
+
+def test_a_cloudevent_of_ours_is_ours_even_where_the_mapping_would_fit(make: MakeDecoder) -> None:
+    payload = event(3, **RECORD)  # type: ignore[arg-type]
+    for copy in (payload, payload.replace(b"urn:", b"\\u0075rn:"), payload.replace(b"source", b"sour\\u0063e")):
+        told = one_of(make, copy, MAPPED, record())
+        assert told is not None
+        assert (told.what, told.source, told.identity) == ("read", OWN, f"{3:020}")
 
 
 def test_a_mapped_record_that_only_mentions_us_stays_mapped(make: MakeDecoder) -> None:
