@@ -23,6 +23,7 @@ __all__ = [
     "Partition",
     "parse_name",
     "partition_of",
+    "sql_name",
     "sql_names",
     "table_prefix",
 ]
@@ -73,8 +74,13 @@ def parse_name(name: str) -> Partition | None:
     return None if match is None else Partition(unquote(match[1]), match[2], match[3])
 
 
+def sql_name(table: str) -> str:
+    """The name by which SQL knows a table: lower case, an underscore for whatever is no letter, digit or underscore."""
+    return _OTHER.sub("_", table.lower())
+
+
 def sql_names(tables: Iterable[str]) -> dict[str, str]:
-    """SQL name -> table: lower case, an underscore for whatever is no letter, digit or underscore.
+    """SQL name -> table, by `sql_name`.
 
     Raises
     ------
@@ -83,7 +89,7 @@ def sql_names(tables: Iterable[str]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for table in tables:
-        name = _OTHER.sub("_", table.lower())
+        name = sql_name(table)
         if name in found:
             raise StreamgaugeError(
                 f"the types {found[name]!r} and {table!r} would both be the table {name!r}",

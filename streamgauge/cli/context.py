@@ -13,10 +13,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from streamgauge.events.errors import StreamgaugeError
 from streamgauge.infra.clients import Clients
-from streamgauge.infra.local.stack import load_stack
+from streamgauge.infra.local.processes import is_running
+from streamgauge.infra.local.stack import StackRunning, load_stack, read_stack
 from streamgauge.settings import Endpoints
 
-__all__ = ["DEMO_PIPELINE", "Workplace", "home", "live_options", "workplace"]
+__all__ = ["DEMO_PIPELINE", "Workplace", "home", "live_options", "require_no_stack", "workplace"]
 
 DEMO_PIPELINE = Path(__file__).parent / "demo_pipeline" / "pipeline.toml"
 
@@ -50,6 +51,23 @@ class Workplace:
 def home() -> Path:
     """The folder whose ``.streamgauge`` keeps the local stack: ``STREAMGAUGE_HOME``, or the current one."""
     return Path(os.environ.get("STREAMGAUGE_HOME") or Path.cwd())
+
+
+def require_no_stack(home: Path) -> None:
+    """Make sure that no stack of this folder runs, before anything is prepared for one.
+
+    Raises
+    ------
+    StackRunning
+        One does.
+    """
+    found = read_stack(home)
+    if found is not None and any(map(is_running, found.processes)):
+        raise StackRunning(
+            f"a stack for {found.pipeline_file} runs here already",
+            where=str(home),
+            remedy="Stop it with `streamgauge down`",
+        )
 
 
 def live_options(command: Command) -> Command:
