@@ -21,7 +21,7 @@ from streamgauge.processors.core.windows import REVISION, Panes, WindowEvents
 
 __all__ = ["AggregateState", "Applied", "Selection"]
 
-# Keys without panes are forgotten once they are the most, and more than this.
+# So many keys that nothing needs may be held beside as many as are needed.
 _FORGOTTEN_KEYS_MIN = 4_096
 
 
@@ -58,6 +58,7 @@ class AggregateState:
     def __init__(self, pipeline: Pipeline, aggregate: Aggregate, counters: AggregateCounters) -> None:
         self._aggregate = aggregate
         self._counters = counters
+        self._forget_above = _FORGOTTEN_KEYS_MIN
         self._keys = KeyTable(aggregate.key)
         self._slots = Slots()
         self._panes = Panes(aggregate, self._keys, self._slots)
@@ -123,10 +124,11 @@ class AggregateState:
 
     def forget_keys(self) -> None:
         """Forget keys that no pane and no rule needs, if they are many. No `Selection` outlives this."""
-        if len(self._keys) > _FORGOTTEN_KEYS_MIN + 2 * len(self._slots):
+        if len(self._keys) > self._forget_above:
             live = self._live_keys()
-            if 2 * np.count_nonzero(live) < len(live):
-                self._slots.recode(self._keys.keep(live))
+            self._slots.recode(self._keys.keep(live))
+            # Twice what is live: looking at all keys costs no more than their coming did.
+            self._forget_above = _FORGOTTEN_KEYS_MIN + 2 * len(self._keys)
 
     def _live_keys(self) -> NDArray[np.bool_]:
         live = self._keys.used()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -18,6 +18,7 @@ from streamgauge.events.control import EndOfInput, Tick, control_event
 from streamgauge.events.hash_key import FULL_RANGE
 from streamgauge.events.position import Position
 from streamgauge.events.records import Shard, StreamRecord
+from streamgauge.processors.core import aggregate_state
 from streamgauge.processors.core.batch import ControlRecord, Decoded, EventBatch, FieldColumn, Outcome
 from streamgauge.processors.core.container import decode_columns, encode_columns
 from streamgauge.processors.core.definition import Aggregate, Measure, Pipeline, Threshold, TumblingWindow
@@ -179,6 +180,14 @@ def pipeline() -> Pipeline:
 
 
 PIPELINE = pipeline()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def keys_are_forgotten_early() -> Iterator[None]:
+    """Else no stream here is long enough for keys to be numbered anew."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(aggregate_state, "_FORGOTTEN_KEYS_MIN", 1)
+        yield
 
 
 # --- random streams
@@ -596,7 +605,3 @@ def test_redelivered_records_change_nothing_but_their_counter(data: st.DataObjec
     assert again.position == engine.position
     again.counters.redelivered = 0
     assert encode_columns(again.snapshot()) == encode_columns(engine.snapshot())
-
-
-if __name__ == "__main__":
-    pytest.main([__file__])

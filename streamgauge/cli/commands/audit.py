@@ -51,20 +51,13 @@ def command(*, pipeline: str | None, wait: str, as_json: bool, live: bool, stack
     if as_json:
         print_json(found)
     else:
-        shown = found.failed or found.checks
+        held = len(found.checks) - len(found.failed)
         print_table(
-            f"audit: {found.audit.upper()} ({len(found.checks) - len(found.failed)} of {len(found.checks)} checks hold)",
+            f"audit: {found.audit.upper()} ({held} of {len(found.checks)} checks hold)",
             ["check", "of", "expected", "found", "missing", "doubled"],
             [
-                [
-                    check.name,
-                    check.scope,
-                    check.expected,
-                    check.found,
-                    "\n".join(check.missing),
-                    "\n".join(check.doubled),
-                ]
-                for check in shown
+                [each.name, each.scope, each.expected, each.found, "\n".join(each.missing), "\n".join(each.doubled)]
+                for each in found.failed or found.checks
             ],
         )
     return 0 if found.audit == "pass" else _AUDIT_NOT_MET
