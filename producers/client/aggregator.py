@@ -59,6 +59,10 @@ class Aggregator:
         current.events.append(event)
         return closed
 
+    def close(self, shard_id: str, now_ms: int) -> OutRecord | None:
+        """Close the shard's aggregate, if there is one."""
+        return self._close(shard_id, now_ms) if shard_id in self._open else None
+
     def close_due(self, now_ms: int) -> list[OutRecord]:
         """Close what has lingered long enough."""
         due = []

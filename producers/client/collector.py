@@ -14,17 +14,18 @@ __all__ = ["Collector"]
 class Collector:
     """A queue per shard; requests take from each what the limiter lets through.
 
-    If `ordered`, shards in ``busy`` (with a request on its way) are left alone, and a request holds either one
-    aggregate or several plain records for a shard.
+    Shards in ``busy`` are left alone. With `one_per_shard` a request holds one record for each shard at most.
     """
 
-    def __init__(self, limiter: Limiter, *, records_max: int, bytes_max: int, linger_ms: int, ordered: bool) -> None:
+    def __init__(
+        self, limiter: Limiter, *, records_max: int, bytes_max: int, linger_ms: int, one_per_shard: bool
+    ) -> None:
         # configuration
         self._limiter = limiter
         self._records_max = records_max
         self._bytes_max = bytes_max
         self._linger_ms = linger_ms
-        self._ordered = ordered
+        self._one_per_shard = one_per_shard
         # live
         self.busy: Set[str] = frozenset()
         self._queues: dict[str, deque[OutRecord]] = {}
@@ -110,14 +111,10 @@ class Collector:
         queue = self._queues[shard_id]
         if shard_id in self.busy:
             return
-        count = 0
         while queue:
             record = queue[0]
             if record.not_before_ms > now_ms or self._limiter.ready_ms(shard_id, record.size, now_ms) > now_ms:
                 return
-            if self._ordered and record.aggregated and count:
-                return
             yield record
-            count += 1
-            if self._ordered and record.aggregated:
+            if self._one_per_shard:
                 return

@@ -291,7 +291,7 @@ class ProducerCore:
                 closing.finish()
 
     def _put_end_of_input(self, body: EndOfInput, shard: Shard, now_ms: int) -> None:
-        name = f"end-of-input:{self._sources.log.source}"
+        name = f"end-of-input:{self._sources.log.source.split(':')[2]}"
         event = control_event(name, body, id=str(self._closing.records_put), time_ms=now_ms)
         self._closing.records_put += 1
         payload = encode_event(event)

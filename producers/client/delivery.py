@@ -67,6 +67,7 @@ class Delivery:
         "live",
         "log",
         "on_done",
+        "ordinal",
         "outcome",
         "partition_key",
         "payload",
@@ -106,6 +107,7 @@ class Delivery:
         self.explicit_hash_key = explicit_hash_key
         self.on_done = on_done
         self.waiter = waiter
+        self.ordinal = 0  # how many had been put before
         self.live = 0  # records that hold the event now
         self.first_attempt_ms = -1
         self.doubtful_ms = -1  # start of the last attempt that got no clear answer; -1 without one

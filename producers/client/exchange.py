@@ -41,6 +41,7 @@ class Exchange:
         self._requests: dict[int, PutRequest] = {}
         self._request_count = 0
         self._landed_elsewhere: list[tuple[OutRecord, str, int]] = []
+        self._doubted: set[str] = set()
         self._map_wanted = False
         self._listing = False
         self._list_not_before_ms = now_ms
@@ -133,6 +134,7 @@ class Exchange:
         self._stages.set_map(shards)
         waiting, self._landed_elsewhere = self._landed_elsewhere, []
         misrouted: list[Delivery] = []
+        misled: set[str] = set()
         for record, shard_id, sequence_number in waiting:
             hash_range = self._stages.map.hash_range(shard_id)
             if hash_range is None:  # ListShards is behind PutRecords
@@ -141,9 +143,11 @@ class Exchange:
                 self._acknowledge(record, shard_id, sequence_number)
             else:
                 misrouted += record.events  # every consumer ignores the whole aggregate
+                misled |= self._stages.map.heirs(record.shard_id)
         self._stats.misrouted_events += len(misrouted)
         self._stats.resent_events += len(misrouted)
-        self._stages.reroute(misrouted, now_ms)
+        self._stages.reroute(misrouted, misled, now_ms)
+        self._doubted.clear()
         self._note_busy_shards()
         in_vain = bool(waiting) and len(self._landed_elsewhere) == len(waiting)
         self._lists_in_vain = self._lists_in_vain + 1 if in_vain else 0
@@ -172,6 +176,7 @@ class Exchange:
     def _landed(self, record: OutRecord, shard_id: str, sequence_number: int, now_ms: int) -> None:
         if shard_id != record.shard_id or not self._stages.map.is_open(shard_id):
             self.want_map(now_ms)
+            self._doubted.add(record.shard_id)
         if shard_id != record.shard_id and record.aggregated:
             self._landed_elsewhere.append((record, shard_id, sequence_number))
         else:
@@ -209,19 +214,32 @@ class Exchange:
         if not records:
             return
         due_ms = now_ms + self._stages.retrier.delay_ms(max(record.attempts for record in records))
-        in_time = []
+        in_time: list[OutRecord] = []
+        displaced: list[Delivery] = []
+        heirs: set[str] = set()
         for record in records:
             record.attempts += 1
             if self._is_overdue(record, due_ms):
                 self._split_overdue(record, due_ms, now_ms)
-            else:
-                self._stats.resent_events += len(record.events)
+                continue
+            self._stats.resent_events += len(record.events)
+            if self._stages.map.is_open(record.shard_id):
                 in_time.append(record)
+            else:  # closed while the record was on its way
+                displaced += record.events
+                heirs |= self._stages.map.heirs(record.shard_id)
         self._stages.retry(in_time, due_ms)
+        if displaced:
+            self._stages.reroute(displaced, heirs, now_ms)
 
     def _note_busy_shards(self) -> None:
-        busy = {record.shard_id for record, _, _ in self._landed_elsewhere}
-        self._stages.set_busy(busy.union(*(request.shard_ids for request in self._requests.values())))
+        """Where order holds the next record back: something is on its way, or the map is wrong there.
+
+        A record that is on its way to a shard found closed holds up those that took its place, too.
+        """
+        busy = {record.shard_id for record, _, _ in self._landed_elsewhere} | self._doubted
+        busy.update(*(request.shard_ids for request in self._requests.values()))
+        self._stages.set_busy(busy.union(*(self._stages.map.heirs(shard_id) for shard_id in busy)))
 
     def _is_overdue(self, record: OutRecord, at_ms: int) -> bool:
         first_ms = record.first_attempt_ms()

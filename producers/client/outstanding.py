@@ -32,6 +32,7 @@ class Outstanding:
 
     def add(self, event: Delivery) -> None:
         """`event` sets out."""
+        event.ordinal = self._stats.put
         if event.internal:
             self.internal += 1
         else:

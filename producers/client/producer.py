@@ -25,6 +25,9 @@ _ENVELOPE_BYTES = 512
 """About what the envelope adds to the data: the bound in flight need not be exact."""
 
 
+_EXIT_TIMEOUT_S = 30.0
+
+
 class ProducerClosed(StreamgaugeError):
     """The producer is closed, or its threads have failed."""
 
@@ -116,7 +119,8 @@ class KinesisProducer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        # Somebody who leaves by an error, or by Ctrl-C, is not to wait for a stream that does not answer.
+        self.close(timeout_s=None if kind is None else _EXIT_TIMEOUT_S)
 
     @property
     def source(self) -> str:
@@ -213,6 +217,14 @@ class KinesisProducer:
                 self._work.notify()
             return delivery
 
+    def has_room(self, size: int, *, timeout_s: float) -> bool:
+        """Wait until an event with `size` bytes of data could be put at once; False if that takes too long.
+
+        For a caller that is alone with the producer and must look after something else meanwhile.
+        """
+        with self._lock:
+            return self._wait_for_room(size + _ENVELOPE_BYTES, timeout_s)
+
     def flush(self, timeout_s: float | None = None) -> None:
         """Send everything and wait until nothing is on its way, copies included.
 
@@ -261,19 +273,24 @@ class KinesisProducer:
 
     # --- callers' side, under the lock -------------------------------------------------------------------------------
 
-    def _wait_for_room(self, size: int) -> None:
+    def _wait_for_room(self, size: int, timeout_s: float | None = None) -> bool:
         core = self._core
+        end_s = None if timeout_s is None else time.monotonic() + timeout_s
         while core.phase is Phase.OPEN and self._crash is None and not core.can_accept(size):
             if core.take_attention():
                 self._work.notify()
+            left_s = None if end_s is None else end_s - time.monotonic()
+            if left_s is not None and left_s <= 0:
+                return False
             self._callers_waiting += 1
             try:
-                self._progress.wait()
+                self._progress.wait(left_s)
             finally:
                 self._callers_waiting -= 1
         self._check_crash()
         if core.phase is not Phase.OPEN:
             raise ProducerClosed("the producer is closed", where=f"stream {self._stream}")
+        return True
 
     def _wait(self, condition: Callable[[], bool], timeout_s: float | None) -> None:
         self._callers_waiting += 1

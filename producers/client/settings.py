@@ -28,8 +28,8 @@ class ProducerSettings:
         ``kpl``: several events in one record (KPL aggregation). ``plain``: one event a record.
     ordered
         Keep the order of puts within a shard, so that a retry makes nothing late: one request at a time per shard, with
-        one aggregate for it, and what was refused goes before what came later. ``plain`` records of one request may
-        still overtake one another when Kinesis refuses some of them. False trades the order for more in flight.
+        one record for it, and what was refused goes before what came later. ``plain`` requests hold many records, which
+        may still overtake one another when Kinesis refuses some. False trades the order for more in flight.
     window
         W: the most sequences from the oldest unacknowledged to the newest. A power of two from 1,024 to 1,048,576.
     aggregate_bytes_max, aggregate_events_max, aggregate_linger_ms

@@ -48,6 +48,15 @@ class ShardMap:
         entry = self._shards.get(shard_id)
         return None if entry is None else entry.shard.hash_range
 
+    def heirs(self, shard_id: str) -> set[str]:
+        """The open shards that take what the shard took: itself, or those whose range overlaps its own."""
+        if self.is_open(shard_id):
+            return {shard_id}
+        hash_range = self.hash_range(shard_id)
+        if hash_range is None:
+            return set()
+        return {shard.shard_id for shard in self.open_shards if shard.hash_range.intersection(hash_range)}
+
     def uncovered(self, holders: Collection[str]) -> list[Shard]:
         """The open shards that are not among `holders` and have a parent line without one among them.
 

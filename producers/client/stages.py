@@ -55,7 +55,7 @@ class Stages:
             records_max=settings.request_records_max,
             bytes_max=settings.request_bytes_max,
             linger_ms=settings.request_linger_ms,
-            ordered=settings.ordered,
+            one_per_shard=settings.ordered and not self._plain_only,
         )
 
     @property
@@ -73,7 +73,11 @@ class Stages:
         """Put `event` into a record for the shard where the map says that it belongs."""
         event.live += 1
         if event.plain or self._plain_only or event.size > self._aggregated_size_max:
-            self._queue(OutRecord.plain(self._predicted(event), event, now_ms))
+            shard_id = self._predicted(event)
+            earlier = self._aggregator.close(shard_id, now_ms) if self._ordered and not event.internal else None
+            if earlier is not None:
+                self._queue(earlier)
+            self._queue(OutRecord.plain(shard_id, event, now_ms))
             return
         open_before = len(self._aggregator)
         closed = self._aggregator.add(self._predicted(event), event, now_ms)
@@ -130,20 +134,23 @@ class Stages:
         self.map = ShardMap(shards)
         self.attention = True
 
-    def reroute(self, misrouted: Sequence[Delivery], now_ms: int) -> None:
+    def reroute(self, misrouted: Sequence[Delivery], misled: Set[str], now_ms: int) -> None:
         """Place `misrouted` events anew, and all that waits for a shard which takes no records any more.
 
-        In the order of their puts as far as it is known: what was sent before is older than what is queued.
+        In the order of their puts, also in the shards that `misled` names, where the misrouted events belong: what is
+        queued there came later.
         """
-        self.place_again(misrouted, now_ms)
+
+        def stays(shard_id: str) -> bool:
+            return self.map.is_open(shard_id) and shard_id not in misled
+
+        events = [*misrouted]
         for stage in (self.retrier, self._collector):
-            for record in stage.remove(lambda record: not self.map.is_open(record.shard_id)):
-                if record.aggregated:
-                    self.place_again(record.events, now_ms)
-                else:
-                    record.shard_id = self._predicted(record.events[0])
-                    self._collector.add(record)
-        self.place_again(self._aggregator.dissolve(self.map.is_open), now_ms)
+            for record in stage.remove(lambda record: not stays(record.shard_id)):
+                events += record.events
+        events += self._aggregator.dissolve(stays)
+        events.sort(key=lambda event: event.ordinal)
+        self.place_again(events, now_ms)
 
     def remove_all(self) -> list[OutRecord]:
         """Empty every stage; the records hold every event that was in one."""

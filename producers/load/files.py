@@ -185,16 +185,18 @@ def _csv_rows(file: io.TextIOWrapper, path: Path) -> Iterator[RawRow | BadRow]:
             where=f"{path}:1",
             remedy=f"It reads: {first.strip()[:200]!r}",
         )
+    found = False
     while True:
         try:
             cells = next(reader)
         except StopIteration:
-            return
+            break
         except csv.Error as error:
             yield BadRow(reader.line_num, str(error))
             continue
         if not cells:
             continue
+        found = True
         if len(cells) != len(header):
             kind = "short" if len(cells) < len(header) else "long"
             yield BadRow(reader.line_num, f"too {kind}: {len(cells)} columns instead of {len(header)}")
@@ -205,6 +207,8 @@ def _csv_rows(file: io.TextIOWrapper, path: Path) -> Iterator[RawRow | BadRow]:
                 name: None if cell in NULLS else cell for name, cell in zip(header, cells, strict=True)
             }
             yield RawRow(reader.line_num, values, is_csv=True)
+    if not found:
+        raise InputFileError("the file has a header and no rows", where=str(path))
 
 
 def _has_surrogates(text: str) -> bool:

@@ -98,6 +98,8 @@ class _Run:
 
     def put(self, type: str, key: str, time_ms: int, data: bytes, *, due_ms: float, copies: int, behind: int) -> bool:
         """Put one event; whether it went in."""
+        if not self._has_room(len(data)):
+            return False
         summary = self.summary
         told = partial(self._done, int(self.pace.start_ms + due_ms))
         try:
@@ -114,6 +116,8 @@ class _Run:
 
     def put_malformed(self, kind: str, payload: bytes, key: str) -> None:
         """Put a malformed event, by turns inside an aggregate and alone."""
+        if not self._has_room(len(payload)):
+            return
         malformed = self.summary.malformed
         malformed[kind] = malformed.get(kind, 0) + 1
         self._producer.put_raw(payload, key, plain=malformed[kind] % 2 == 0, on_done=self._malformed_done)
@@ -138,6 +142,13 @@ class _Run:
         summary.latency_ms = self._latencies.summary()
         self._report(summary.duration_ms)
         return summary
+
+    def _has_room(self, size: int) -> bool:
+        """Wait for room, as long as the load is not stopped: a stream that does not answer must not hold Ctrl-C up."""
+        while not self._producer.has_room(size, timeout_s=0.5):
+            if not self.pace.until(0):
+                return False
+        return True
 
     def _done(self, due_ms: int, delivery: Delivery) -> None:
         summary = self.summary
@@ -190,7 +201,7 @@ def run_load(
     on_progress
         Called about once a second in this thread, and once at the end.
     close_timeout_s
-        The most seconds that closing may take.
+        The most seconds that closing may take; without it, a stream that does not answer is waited for.
 
     Raises
     ------

@@ -24,7 +24,7 @@ _WORDS = 8
 class _Moment(NamedTuple):
     """What a maker may use: the walks of the event's key, and its time."""
 
-    walks: dict[str, float]
+    walks: dict[str, int]
     time_ms: int
 
 
@@ -64,7 +64,7 @@ class ValueMaker:
         self._rng = rng
         raw = schema.get("properties")
         self._makers = {name: self._maker(name, field, _child(raw, name)) for name, field in fields.items()}
-        self._walks: dict[str, dict[str, float]] = {}
+        self._walks: dict[str, dict[str, int]] = {}
         self._encode = msgspec.json.Encoder().encode
 
     def values(self, key: str, time_ms: int) -> dict[str, object]:
@@ -109,29 +109,40 @@ class ValueMaker:
 
     def _walk(self, path: str, field: FieldSchema, examples: list[object]) -> _Maker:
         low, high = _range(field, examples)
-        step = (high - low) * _STEP_SHARE
-        digits = max(0, 3 - math.floor(math.log10(high - low))) if high > low else 0
-        chance = self._rng.random
         is_integer = field.kind == "integer"
+        # Walks count in ticks, a thousandth of the range or finer, so that values have few decimals and no bound is
+        # overstepped by rounding.
+        scale = 1 if is_integer or high <= low else 10 ** max(0, 3 - math.floor(math.log10(high - low)))
+        first, last = _ticks(low, high, scale)
+        if last <= first:
+            return lambda _: math.ceil(low) if is_integer else low
+        chance = self._rng.random
+        reach = max(1, int((last - first) * _STEP_SHARE))
+        steps = 2 * reach + 1
 
         def make(moment: _Moment) -> float | int:
             walks = moment.walks
-            value = walks.get(path)
-            if value is None:
-                value = low + (high - low) * (0.25 + 0.5 * chance())
+            ticks = walks.get(path)
+            if ticks is None:
+                ticks = first + int((last - first) * (0.25 + 0.5 * chance()))
             else:
-                value += (chance() * 2 - 1) * step
+                ticks += int(chance() * steps) - reach
                 # Reflected at the ends, so that walks do not stick to them.
-                if value < low:
-                    value = min(high, low * 2 - value)
-                elif value > high:
-                    value = max(low, high * 2 - value)
-            walks[path] = value
-            if is_integer:
-                return min(math.floor(high), max(math.ceil(low), round(value)))
-            return min(high, max(low, round(value, digits)))
+                if ticks < first:
+                    ticks = min(last, first * 2 - ticks)
+                elif ticks > last:
+                    ticks = max(first, last * 2 - ticks)
+            walks[path] = ticks
+            return ticks if is_integer else ticks / scale
 
         return make
+
+
+def _ticks(low: float, high: float, scale: int) -> tuple[int, int]:
+    """The least and the greatest number of ticks whose value lies within the bounds."""
+    first, last = math.ceil(low * scale), math.floor(high * scale)
+    # The products are rounded.
+    return first + (first / scale < low), last - (last / scale > high)
 
 
 def _range(field: FieldSchema, examples: list[object]) -> tuple[float, float]:

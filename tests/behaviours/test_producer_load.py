@@ -213,3 +213,14 @@ def test_raw_rows_that_kinesis_refuses_for_good_are_a_clear_error(client) -> Non
     putter.add(b"{}", "key")
     with pytest.raises(RawPutFailed, match="stream s: ResourceNotFoundException"):
         putter.flush()
+
+
+def test_a_stream_that_does_not_answer_holds_no_stop_up(client, faults: ScriptedFaults) -> None:
+    faults.rules.append(Rule(Fault.UNAVAILABLE, operation="PutRecords", times=None))
+    stop = threading.Event()
+    producer = KinesisProducer(client, stream="s", settings=ProducerSettings(events_in_flight_max=20))
+    profile = parse_load_profile('type = "weather.observation"\nrate = 500', file="p.toml")
+    summary = run_load(producer, profile, CATALOGUE, stop=stop, on_progress=lambda _: stop.set(), close_timeout_s=0.2)
+    assert summary.stopped
+    assert summary.unknown + summary.given_up == summary.produced == 20
+    assert "in time" in summary.failure

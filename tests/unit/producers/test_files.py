@@ -107,6 +107,7 @@ def test_ndjson_rows_keep_their_types_and_bad_ones_are_reported(tmp_path: Path) 
         ("missing.csv", None, "cannot be read: No such file"),
         ("empty.csv", b"", "empty"),
         ("empty.ndjson", b"\n", "empty"),
+        ("bare.csv", b"origin,at,temp\n", "no rows"),
         ("header.csv", b"a,,c\n1,2,3\n", "header"),
         ("twice.csv", b"a,b,a\n1,2,3\n", "header"),
         ("wrong.csv", b"station,at,temp\n1,2,3\n", "no column 'origin'"),

@@ -131,11 +131,39 @@ def test_order_within_a_shard_survives_refused_aggregates_and_lost_requests(worl
         lose=lambda rng, call: "request" if rng.random() < 0.2 else "",
     )
     for n in range(600):
-        w.put(f"key-{n % 11}")
+        w.put(f"key-{n % 11}", b'{"v":"%s"}' % (b"x" * (60_000 if n % 7 == 0 else 10)))
     w.close()
     for _, reads in itertools.groupby(w.events(), key=lambda read: read.shard_id):
         found = [int(read.event.sequence) for read in reads]
         assert found == sorted(found)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_order_of_a_key_survives_splits_and_merges(world, seed: int) -> None:
+    w = world(
+        seed=seed,
+        shards=2,
+        settings=ProducerSettings(aggregate_events_max=5, aggregate_linger_ms=10),
+        latency=lambda rng: (rng.randint(1, 80), rng.randint(1, 80)),
+        lose=lambda rng, call: "request" if rng.random() < 0.05 else "",
+        list_lag_ms=30 * (seed % 3),
+    )
+    for n in range(600):
+        if n in (100, 200, 400):
+            w.split(w.rng.randint(0, 1))
+        if n == 300:
+            w.merge()
+        if seed % 4 or n % 3 == 0:
+            w.pass_ms(seed % 4 * 2 + 1)
+        w.put(f"key-{n % 11}", b'{"v":"%s"}' % (b"x" * (60_000 if n % 17 == 0 else 10)))
+    w.close()
+    assert w.core.stats.shard_lists > 0
+    found: dict[str, list[int]] = {}
+    for read in sorted(w.events(), key=lambda read: read.sequence_number):
+        found.setdefault(read.partition_key, []).append(int(read.event.sequence))
+    assert sum(map(len, found.values())) == 600
+    for numbers in found.values():
+        assert numbers == sorted(numbers)
 
 
 def test_limits_of_a_shard_are_kept_without_being_throttled(world) -> None:
@@ -348,7 +376,11 @@ def test_a_patient_source_goes_on_once_the_place_is_free(world) -> None:
     source = w.core.source
     delivery = w.put("key-0")
     w.run(lambda: delivery.done)
-    w.pass_ms(60_000)
+    for n in range(1_023):
+        w.put(f"key-{n}")
+    w.pass_ms(55_000)
+    assert not w.core._sources.log.has_room, "the request may still land"
+    w.pass_ms(5_000)
     for n in range(3_000):
         w.put(f"key-{n}")
     w.close()
