@@ -112,7 +112,7 @@ class ValueMaker:
         is_integer = field.kind == "integer"
         # Walks count in ticks, a thousandth of the range or finer, so that values have few decimals and no bound is
         # overstepped by rounding.
-        scale = 1 if is_integer or high <= low else 10 ** max(0, 3 - math.floor(math.log10(high - low)))
+        scale = 1 if is_integer or high <= low else 10 ** min(12, max(0, 3 - math.floor(math.log10(high - low))))
         first, last = _ticks(low, high, scale)
         if last <= first:
             return lambda _: math.ceil(low) if is_integer else low
