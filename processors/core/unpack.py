@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamgauge.events.envelope import InvalidEvent, own_source
 from streamgauge.events.hash_key import FULL_RANGE, HashRange, hash_key
-from streamgauge.events.kpl import Aggregate, CorruptAggregate, decode_aggregate, is_aggregate
+from streamgauge.events.kpl import KPL_MAGIC, Aggregate, CorruptAggregate, decode_aggregate, is_aggregate
 from streamgauge.events.position import Position
 from streamgauge.events.records import StreamRecord
 from streamgauge.processors.core.effects import FailedEvent, FailureReason
@@ -90,6 +90,9 @@ def unpack(records: Sequence[StreamRecord], check: RangeCheck, after: Position |
         sequence_numbers=[int(record.sequence_number) for record in records],
         arrival_ms=np.array([record.arrival_ms for record in records], dtype=np.int64),
     )
+    if _is_all_plain(unpacked, records, after):
+        _take_plain(unpacked, records, check)
+        return unpacked
     # Per record: how many user records it gave, and the sub-sequence number of the first of them.
     counts: list[int] = []
     firsts: list[int] = []
@@ -114,6 +117,22 @@ def unpack(records: Sequence[StreamRecord], check: RangeCheck, after: Position |
         add_key(record.partition_key)
     _number(unpacked, np.array(counts, dtype=np.int64), np.array(firsts, dtype=np.int64))
     return unpacked
+
+
+def _is_all_plain(unpacked: Unpacked, records: Sequence[StreamRecord], after: Position | None) -> bool:
+    if after is not None and records and unpacked.sequence_numbers[0] <= after.sequence_number:
+        return False
+    return not any(record.data.startswith(KPL_MAGIC) for record in records)
+
+
+def _take_plain(unpacked: Unpacked, records: Sequence[StreamRecord], check: RangeCheck) -> None:
+    """The usual case without aggregates: every record is one user record."""
+    unpacked.payloads = [record.data for record in records]
+    unpacked.partition_keys = [record.partition_key for record in records]
+    unpacked.record = np.arange(len(records), dtype=np.int64)
+    unpacked.sub_sequence = np.zeros(len(records), dtype=np.int64)
+    if not check.is_full:
+        unpacked.outside = [row for row, key in enumerate(unpacked.partition_keys) if not check.holds(key)]
 
 
 def _skipped(number: int, after: Position | None) -> int:

@@ -50,6 +50,8 @@ def _canonical_instants(joined: str, n: int, width: int) -> tuple[NDArray[np.int
     if form is None or not joined.isascii():
         return None
     characters = np.frombuffer(joined.encode(), dtype=np.uint8).reshape(n, width)
+    if (characters[:, :_DATE_WIDTH] == characters[0, :_DATE_WIDTH]).all():
+        return _instants_of_one_day(joined[:_DATE_WIDTH], characters[:, _DATE_WIDTH:], form[_DATE_WIDTH:])
     signs = [place for place, character in enumerate(form) if character != "0"]
     digits = [place for place, character in enumerate(form) if character == "0"]
     if (characters[:, signs] != np.frombuffer(form.encode(), dtype=np.uint8)[signs]).any():
@@ -73,7 +75,35 @@ def _canonical_instants(joined: str, n: int, width: int) -> tuple[NDArray[np.int
     return result, []
 
 
+_DATE_WIDTH = len("0000-00-00T")
+# Milliseconds for which each digit of 00:00:00.000 stands; 0 for the signs, which are compared instead.
+_DIGIT_MS = np.array([36e6, 36e5, 0, 6e5, 6e4, 0, 1e4, 1e3, 0, 100, 10, 1, 0])
+
+
+def _instants_of_one_day(
+    date: str, characters: NDArray[np.uint8], form: str
+) -> tuple[NDArray[np.int64], list[int]] | None:
+    """The usual case, several times faster: only the time of day is read for each."""
+    try:
+        midnight = instant_ms(date + "00:00:00Z")
+    except ValueError:
+        return None
+    pattern = np.frombuffer(form.encode(), dtype=np.uint8)
+    is_digit = pattern == _ZERO
+    # What must be 0 at signs and at most a digit elsewhere; smaller characters wrap to large ones.
+    values = characters - pattern
+    most = np.where(is_digit, 9, 0).astype(np.uint8)
+    most[[0, 3, 6]] = (2, 5, 5)
+    if (values > most).any() or ((values[:, 0] == 2) & (values[:, 1] > 3)).any():
+        return None
+    weights = np.where(is_digit, _DIGIT_MS[: len(form)], 0)
+    return midnight + (values.astype(np.float64) @ weights).astype(np.int64), []
+
+
 _WEIGHTS = np.array([10**power for power in range(SEQUENCE_DIGITS - 2, -1, -1)], dtype=np.uint64)
+# Numbers of 15 digits are exact as float64, whose products are many times faster.
+_EXACT_DIGITS = 15
+_FLOAT_WEIGHTS = 10.0 ** np.arange(_EXACT_DIGITS - 1, -1, -1)
 
 
 def sequences(texts: Sequence[str | None]) -> tuple[NDArray[np.int64], list[int]]:
@@ -83,17 +113,18 @@ def sequences(texts: Sequence[str | None]) -> tuple[NDArray[np.int64], list[int]
     -------
     int64, shape (n,), -1 where the text is none; and the indexes of those texts.
     """
-    odd = [index for index, text in enumerate(texts) if text is None or len(text) != SEQUENCE_DIGITS]
-    if odd or not (joined := "".join(texts)).isascii():  # type: ignore[arg-type]
-        filled = [text if text is not None and _is_plain(text) else "0" * SEQUENCE_DIGITS for text in texts]
+    odd: list[int] = []
+    joined = "".join(filter(None, texts))
+    if None in texts or set(map(len, filter(None, texts))) != {SEQUENCE_DIGITS} or not joined.isascii():
         odd = [index for index, text in enumerate(texts) if text is None or not _is_plain(text)]
-        joined = "".join(filled)
+        joined = "".join(text if text is not None and _is_plain(text) else "x" * SEQUENCE_DIGITS for text in texts)
     digits = np.frombuffer(joined.encode(), dtype=np.uint8).reshape(len(texts), SEQUENCE_DIGITS) - np.uint8(_ZERO)
+    if not odd and not digits[:, :-_EXACT_DIGITS].any() and digits.max() <= 9:
+        return (digits[:, -_EXACT_DIGITS:].astype(np.float64) @ _FLOAT_WEIGHTS).astype(np.int64), []
     # With a leading zero 19 digits are left, which fit uint64 and show there whether they fit int64.
     numbers = digits[:, 1:].astype(np.uint64) @ _WEIGHTS
     wrong = (digits > 9).any(axis=1) | (digits[:, 0] != 0) | (numbers >= np.uint64(2**63))
     result = np.where(wrong, 0, numbers).astype(np.int64)
-    wrong[odd] = True
     result[wrong] = -1
     return result, np.flatnonzero(wrong).tolist()
 
