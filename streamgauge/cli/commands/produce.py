@@ -215,9 +215,10 @@ def _show(line: LiveLine, progress: LoadProgress) -> None:
         )
         if count
     )
+    p99 = progress.latency_ms.p99
     line.update(
         f"produced {progress.produced:,} events{extra}; {progress.acknowledged:,} acknowledged, "
-        f"{progress.rate_per_s:,.0f}/s, p99 {progress.latency_ms.p99:,} ms"
+        f"{progress.rate_per_s:,.0f}/s" + ("" if p99 is None else f", p99 {p99:,} ms")
     )
 
 
