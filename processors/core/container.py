@@ -105,6 +105,16 @@ def decode_columns(blob: bytes) -> dict[str, Column]:
     packed = memoryview(blob)[_PREFIX.size :]
     if sha256(packed).digest() != digest:
         raise SnapshotError("corrupted: its bytes do not have the hash that was written with them", where="snapshot")
+    try:
+        return _unpack(packed)
+    except (zstandard.ZstdError, struct.error, msgspec.DecodeError, ValueError) as error:
+        raise SnapshotError(f"not in the form that its version has: {error}", where="snapshot") from error
+
+
+def _unpack(packed: memoryview) -> dict[str, Column]:
+    # The decompressor believes a size that the frame states, and bounds only what states none.
+    if zstandard.frame_content_size(packed) > _MAX_UNPACKED_BYTES:
+        raise SnapshotError(f"larger than {_MAX_UNPACKED_BYTES} bytes", where="snapshot")
     unpacked = zstandard.ZstdDecompressor().decompress(packed, max_output_size=_MAX_UNPACKED_BYTES)
     (header_bytes,) = _LENGTH.unpack_from(unpacked)
     offset = _LENGTH.size + header_bytes

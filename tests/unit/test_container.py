@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 import numpy as np
 import pytest
+import zstandard
 
-from streamgauge.processors.core.container import SnapshotError, decode_columns, encode_columns
+from streamgauge.processors.core.container import MAGIC, VERSION, SnapshotError, decode_columns, encode_columns
 
 COLUMNS = {
     "state_format": np.array([1], dtype=np.int64),
@@ -54,3 +57,30 @@ def test_a_later_version_is_named() -> None:
 def test_other_bytes_are_no_snapshot() -> None:
     with pytest.raises(SnapshotError, match="magic"):
         decode_columns(b"{}")
+
+
+def sealed(packed: bytes) -> bytes:
+    """A container whose hash is right, whatever it holds."""
+    return MAGIC + VERSION.to_bytes(2, "little") + sha256(packed).digest() + packed
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        b"",
+        b"no zstd frame",
+        zstandard.compress(b""),
+        zstandard.compress(b"\x02\x00\x00\x00{}"),
+        zstandard.compress(b'\x3c\x00\x00\x00{"columns":[{"name":"a","kind":"i8","count":9,"bytes":72}]}'),
+    ],
+)
+def test_a_forged_container_is_no_snapshot(packed: bytes) -> None:
+    with pytest.raises(SnapshotError):
+        decode_columns(sealed(packed))
+
+
+def test_a_container_that_states_an_enormous_size_is_not_unpacked() -> None:
+    # A frame with an 8-byte content size (RFC 8878, 3.1.1.1): 2**50 bytes.
+    frame = b"\x28\xb5\x2f\xfd" + b"\xe0" + (2**50).to_bytes(8, "little") + b"\x01\x00\x00"
+    with pytest.raises(SnapshotError, match="larger than"):
+        decode_columns(sealed(frame))
