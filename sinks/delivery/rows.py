@@ -156,7 +156,7 @@ class RecordReader:
         try:
             record = _any_decoder.decode(user.payload)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return None, None
+            return readable_identity(user.payload)
         source = self._stream_arn if mapping.source is None else _text_at(record, mapping.source)
         return source, str(position) if mapping.id is None else _text_at(record, mapping.id)
 

@@ -8,14 +8,14 @@ import msgspec
 
 from streamgauge.events.errors import StreamgaugeError
 from streamgauge.processors.commit.archive_rows import PaneRow
-from streamgauge.processors.commit.core_engine import ShardState, read_shard_state
 from streamgauge.processors.commit.engine_port import EngineFactory
 from streamgauge.processors.commit.ports import StateStore
 from streamgauge.processors.core.definition import Pipeline
 from streamgauge.sinks.archive.panes import closed_panes, emitted_panes, open_panes, pane_key
+from streamgauge.sinks.archive.states import read_states
 from streamgauge.sinks.archive.tables import ArchiveTables
 
-__all__ = ["ResultPane", "UnknownAggregate", "read_states", "results"]
+__all__ = ["ResultPane", "UnknownAggregate", "results"]
 
 
 class UnknownAggregate(StreamgaugeError):
@@ -31,20 +31,6 @@ class ResultPane(msgspec.Struct, frozen=True):
     window_end: str
     revision: int
     measures: dict[str, int | float | None]
-
-
-def read_states(pipeline: Pipeline, store: StateStore, engine: EngineFactory) -> list[ShardState]:
-    """The saved state of every shard that has committed.
-
-    Raises
-    ------
-    SnapshotError
-        A state is there, but unreadable, or that of another definition of the pipeline.
-    StoreUnavailable, StoreRefused
-        It cannot be read.
-    """
-    found = (read_shard_state(pipeline, store, row.shard.shard_id, engine=engine) for row in store.rows())
-    return [state for state in found if state is not None]
 
 
 def results(

@@ -59,7 +59,7 @@ def query(sql: str, tables: ArchiveTables, pipeline: Pipeline) -> QueryResult:
         _check_reads(connection, sql)
         result = connection.sql(sql).to_arrow_table()
     except duckdb.Error as error:
-        raise _query_error(str(error)) from error
+        raise _query_error(_with_place(connection, sql, error)) from error
     finally:
         connection.close()
     columns = [[_plain(value, column.type) for value in column.to_pylist()] for column in result.columns]
@@ -98,6 +98,16 @@ def _check_reads(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
         raise QueryError(what, remedy="Give one statement")
     if statements[0].type not in (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN):
         raise QueryError("the archive is only read", remedy="Give a SELECT, WITH, DESCRIBE, SHOW or EXPLAIN")
+
+
+def _with_place(connection: duckdb.DuckDBPyConnection, sql: str, error: duckdb.Error) -> str:
+    """The error's message with the line it is about, which DuckDB gives to a plain execution only."""
+    if isinstance(error, duckdb.BinderException | duckdb.CatalogException):
+        try:
+            connection.execute(sql)
+        except duckdb.Error as plain:
+            return str(plain)
+    return str(error)
 
 
 def _query_error(message: str) -> QueryError:

@@ -12,18 +12,31 @@ from uuid import UUID
 from botocore.exceptions import ClientError
 
 from streamgauge.events.catalogue import Catalogue, EventSchema
-from streamgauge.events.envelope import OwnSource
+from streamgauge.events.control import Ledger, Tick, control_event, ledger_event
+from streamgauge.events.envelope import OwnSource, encode_event
 from streamgauge.events.kpl import AggregateBuilder, UserRecord
 from streamgauge.events.mapping import EventMapping
+from streamgauge.events.records import Shard
 from streamgauge.events.times import instant_ms, rfc3339
 from streamgauge.infra.local.kinesis.errors import KinesisError
 from streamgauge.infra.local.kinesis.limits import Limits
 from streamgauge.infra.local.kinesis.model import KinesisModel, PutEntry, PutResult
+from streamgauge.processors.commit.core_engine import core_engine
+from streamgauge.processors.commit.memory import MemoryReceiver, MemoryStateStore
+from streamgauge.processors.commit.ports import Receivers
+from streamgauge.processors.commit.s3 import ArchiveReceiver
+from streamgauge.processors.commit.session import ShardSession
+from streamgauge.processors.core.effects import PaneBatch, ThresholdEvent
+from streamgauge.processors.core.parse import parse_pipeline
 from streamgauge.sinks.archive.files import ArchiveFiles
 from streamgauge.sinks.archive.objects import FolderObjects
 from streamgauge.sinks.archive.tables import ArchiveTables
+from streamgauge.sinks.audit.audit import audit
+from streamgauge.sinks.audit.report import AuditReport
 from streamgauge.sinks.delivery.delivery import Delivery
 from streamgauge.sinks.delivery.settings import DeliverySettings
+from streamgauge.sinks.queries.results import ResultPane, results
+from streamgauge.sinks.queries.sql import query
 
 Answer = TypeVar("Answer")
 
@@ -251,3 +264,147 @@ class StreamWorld:
             for table in tables
             for row in self.rows(table, catalogue)
         )
+
+
+PIPELINE = """
+[pipeline]
+name = "weather"
+stream = "observations"
+event_types = ["weather.observation"]
+schemas = "schemas"
+out_of_orderness = "2s"
+state_epoch = 1
+
+[[aggregate]]
+name = "wind"
+key = ["subject"]
+window = { tumbling = "10s" }
+allowed_lateness = "5s"
+where = "data.wind < 200 and type == 'weather.observation'"
+measures = { n = "count()", top = "max(data.wind)", mean = "mean(data.temp)" }
+
+[[aggregate]]
+name = "all"
+key = ["partitionkey"]
+window = { tumbling = "1m" }
+measures = { n = "count()" }
+
+[[threshold]]
+name = "gale"
+aggregate = "wind"
+raise_when = "top > 40"
+clear_when = "top < 30"
+detail_type = "Gale"
+"""
+
+
+class FolderStore(FolderObjects):
+    """The processors' object store over the same folder."""
+
+    def put(self, name: str, body: bytes) -> None:
+        self.delete(name)
+        self.create(name, body)
+
+    def delete(self, name: str) -> None:
+        (self.root / name).unlink(missing_ok=True)
+
+    @property
+    def root(self) -> Path:
+        return self._root
+
+
+class PipelineWorld(StreamWorld):
+    """A stream, its archive, and the processor's real session and engine over state in memory."""
+
+    def __init__(self, root: Path, *, shards: int = 1, text: str = PIPELINE, catalogue: Catalogue = CATALOGUE) -> None:
+        super().__init__(root, shards=shards)
+        self.pipeline = parse_pipeline(text, file="pipeline.toml", schemas=catalogue)
+        self.store = MemoryStateStore()
+        self.engine = core_engine(self.arn)
+        self.crossings: MemoryReceiver[ThresholdEvent] = MemoryReceiver("crossings")
+        self.served: MemoryReceiver[PaneBatch] = MemoryReceiver("served")
+        self._iterators: dict[str, str | None] = {}
+        self._sessions: dict[str, ShardSession] = {}
+
+    def process(self) -> None:
+        """Apply what is in the stream, and commit."""
+        archive = FolderStore(self.root)
+        receivers = Receivers(ArchiveReceiver(archive), self.crossings, self.served)
+        for shard in self.model.list_shards(STREAM, now_ms=self.now_ms)[0]:
+            session = self._sessions.get(shard.shard_id)
+            if session is None:
+                session = self._sessions[shard.shard_id] = ShardSession.open(
+                    self.pipeline,
+                    Shard(shard.shard_id, shard.hash_range, shard.parents),
+                    store=self.store,
+                    archive=archive,
+                    receivers=receivers,
+                    owner=f"owner-{shard.shard_id}",
+                    now_ms=lambda: self.now_ms,
+                    engine=self.engine,
+                )
+                self._iterators[shard.shard_id] = self.model.get_shard_iterator(
+                    STREAM, shard.shard_id, "TRIM_HORIZON", now_ms=self.now_ms
+                )
+            iterator = self._iterators[shard.shard_id]
+            assert iterator is not None
+            read = self.model.get_records(iterator, now_ms=self.now_ms)
+            self._iterators[shard.shard_id] = read.next_iterator
+            session.apply(read.records)
+            session.commit()
+
+    def audit(self, wait: Callable[[], bool] = lambda: False) -> AuditReport:
+        return audit(self.pipeline, files=self.files, store=self.store, engine=self.engine, wait=wait)
+
+    def results(self, aggregate: str, *, include_open: bool = False) -> list[ResultPane]:
+        return results(
+            aggregate,
+            pipeline=self.pipeline,
+            tables=ArchiveTables(self.files, self.pipeline.catalogue),
+            store=self.store,
+            engine=self.engine,
+            include_open=include_open,
+        )
+
+    def query(self, sql: str) -> list[dict[str, object]]:
+        return query(sql, ArchiveTables(self.files, self.pipeline.catalogue), self.pipeline).objects()
+
+
+def put_weather(world: StreamWorld) -> int:
+    """Events of every fate, and their ledger; the number of distinct good ones of ours."""
+    count = 60
+    keys = ["LGA", "JFK", "EWR"]
+    for number in range(count):
+        wind = 45 if number // 12 % 2 else 10
+        at_ms = T0 + 1_000 * number
+        key = keys[number % 3]
+        payload = event(number, subject=key, at_ms=at_ms, data={"wind": wind, "temp": number / 7})
+        world.put_plain(payload, key=key)
+        if number % 10 == 0:
+            world.put_plain(payload, key=key)
+        if number % 20 == 19:
+            world.put(aggregate((key, payload), (key, payload)))
+    extra = count
+    for at_ms, data, attributes in (
+        (T0 + 41_000, {"wind": 5}, {}),
+        (T0, {"wind": 5}, {}),
+        (T0 + 59_000, {"wind": 500}, {}),
+        (T0 + 59_000, {"wind": "strong"}, {}),
+        (T0 + 59_000, {"wind": 7, "temp": "odd, and named by a measure"}, {}),
+        (T0 + 59_000, {"wind": 8, "unit": 5}, {}),
+        (T0 + 59_000, {"cm": 3}, {"type": "sea-level"}),
+        (T0 + 59_000, {"cm": "three"}, {"type": "sea-level"}),
+        (T0 + 59_000, {"wind": 9}, {"type": "unheard.of"}),
+        (T0 + 999_000_000_000, {"wind": 9}, {}),
+    ):
+        world.put_plain(event(extra, at_ms=at_ms, data=data, **attributes))
+        extra += 1
+    foreign = event(None, source="https://example.org", id="7", at_ms=T0 + 59_500)
+    world.put_plain(foreign, foreign, b"{", event(None, source="s", id="8", subject=""), key="LGA")
+    world.put_plain(event(None, source="s", id="9"), key="not the key")
+    ledger = ledger_event(OURS, Ledger([(0, extra - 1)], [], [], final=True), number=1, time_ms=T0)
+    world.put(PutEntry(OURS, encode_event(ledger)))
+    for shard in world.model.list_shards(STREAM, now_ms=world.now_ms)[0]:
+        tick = control_event("test", Tick(T0), id=f"tick-{shard.shard_id}", time_ms=T0)
+        world.put(PutEntry("x", encode_event(tick), shard.hash_range.first))
+    return extra

@@ -1,0 +1,248 @@
+"""Every archived position in one table of an in-memory database, and what became of each by the archive alone.
+
+Nothing of the processing core decides here which events are new, accepted, or of which window: that is the point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import duckdb
+import msgspec
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from streamgauge.events.catalogue import Catalogue, UnknownVersion
+from streamgauge.events.decoders import data_struct, field_getter
+from streamgauge.events.envelope import InvalidEvent
+from streamgauge.events.mapping import read_record
+from streamgauge.events.position import Position
+from streamgauge.events.times import instant_ms
+from streamgauge.processors.core.definition import Pipeline
+from streamgauge.sinks.archive.layout import CONTROL, LEDGER, MISROUTED, UNARCHIVABLE
+from streamgauge.sinks.audit.stores import Stores
+
+__all__ = ["ArchivedPositions", "field_column"]
+
+_SQL_TYPES = {"integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN", "string": "VARCHAR"}
+_ENVELOPE = ("subject", "partitionkey", "type", "source")
+# Of these no identity can be read, so each copy fails by itself.
+_WITHOUT_IDENTITY = "('malformed_json', 'corrupt_aggregate', 'misrouted_aggregate')"
+_CLASSES = {CONTROL: "control", LEDGER: "ledger", MISROUTED: "misrouted"}
+_OWN = r"^urn:streamgauge:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}:w[0-9]+$"
+
+
+def field_column(path: str) -> str:
+    """The SQL name of a field of the event."""
+    return '"' + path.replace('"', '""') + '"'
+
+
+class ArchivedPositions:
+    """The archive up to the cuts, in DuckDB.
+
+    Tables: ``archived`` (every row, doubles included), ``positions`` (each once, in order, with whether it is a
+    duplicate), ``accepted`` (what the pipeline's aggregates must hold, with the fields that they name).
+    """
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+        self._pipeline = stores.pipeline
+        self.fields = _named_fields(stores.pipeline)
+        self.connection = duckdb.connect(config={"python_enable_replacements": "false"})
+        self.connection.execute("SET TimeZone = 'UTC'")
+        self._load()
+        self._order()
+        self._accept()
+
+    def close(self) -> None:
+        """Free the memory."""
+        self.connection.close()
+
+    def count(self, sql: str, parameters: Sequence[object] = ()) -> int:
+        """The single number that a query gives."""
+        (value,) = self.rows(sql, parameters)[0]
+        assert isinstance(value, int)
+        return value
+
+    def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[object, ...]]:
+        """The rows that a query gives."""
+        return self.connection.execute(sql, list(parameters)).fetchall()
+
+    def register(self, name: str, table: pa.Table | ds.Dataset) -> None:
+        """Give a table to the queries."""
+        self.connection.register(name, table)
+
+    def _load(self) -> None:
+        cuts = self._stores.cuts
+        cut_table = pa.table(
+            {
+                "shard_id": pa.array(list(cuts), pa.string()),
+                "cut_number": pa.array([str(cut.sequence_number) for cut in cuts.values()], pa.string()),
+                "cut_sub": pa.array([cut.sub_sequence_number for cut in cuts.values()], pa.int64()),
+            }
+        )
+        self.register("cuts", cut_table)
+        fields = "".join(f", {field_column(path)} {kind}" for path, kind in self.fields.items())
+        self.connection.execute(
+            "CREATE TABLE archived (shard_id VARCHAR, number VARCHAR, sub BIGINT, arrival_ms BIGINT, class VARCHAR, "
+            f"event_type VARCHAR, source_of VARCHAR, identity VARCHAR, time_ms BIGINT, payload BLOB{fields})"
+        )
+        for table in self._stores.tables.schemas:
+            self.register("source_table", self._stores.tables.dataset(table))
+            self.connection.execute(
+                f"INSERT INTO archived SELECT shard_id, sequence_number, sub_sequence_number, epoch_ms(arrival), "  # noqa: S608
+                f"{self._columns(table)} FROM source_table JOIN cuts USING (shard_id) "
+                "WHERE (length(sequence_number), sequence_number, sub_sequence_number) "
+                "<= (length(cut_number), cut_number, cut_sub)"
+            )
+            self.connection.unregister("source_table")
+
+    def _columns(self, table: str) -> str:
+        nulls = ", NULL" * len(self.fields)
+        if table in _CLASSES:
+            return f"'{_CLASSES[table]}', NULL, NULL, NULL, NULL, NULL{nulls}"
+        if table == UNARCHIVABLE:
+            readable = f"reason NOT IN {_WITHOUT_IDENTITY}"
+            return (
+                f"'unarchivable', NULL, CASE WHEN {readable} THEN source END, CASE WHEN {readable} THEN identity END, "
+                f"NULL, payload{nulls}"
+            )
+        ours = f"regexp_matches(source, '{_OWN}')"
+        expressions = [_expression(self._pipeline.catalogue, table, path) for path in self.fields]
+        chosen = "".join(
+            f", CAST({text} AS {kind})" for text, kind in zip(expressions, self.fields.values(), strict=True)
+        )
+        return f"'event', type, source, CASE WHEN {ours} THEN sequence ELSE id END, epoch_ms(time), NULL{chosen}"
+
+    def _order(self) -> None:
+        place = "PARTITION BY shard_id ORDER BY length(number), number, sub"
+        once = "SELECT DISTINCT ON (shard_id, number, sub) * FROM archived"
+        # A foreign event is a duplicate within the horizon of its last copy, one of ours after any copy. A source of
+        # ours with too large a W has no window, and a malformed one no identity: each of their events fails by itself.
+        window = f"TRY_CAST(regexp_extract(source_of, ':w([0-9]+)$', 1) AS BIGINT) <= {int(self._pipeline.max_w)}"
+        kind = (
+            f"CASE WHEN source_of IS NULL OR identity IS NULL THEN 'none' "
+            f"WHEN regexp_matches(source_of, '{_OWN}') THEN CASE WHEN {window} THEN 'own' ELSE 'none' END "
+            "WHEN starts_with(source_of, 'urn:streamgauge:') THEN 'none' ELSE 'foreign' END"
+        )
+        copies = "PARTITION BY shard_id, source_of, identity, kind ORDER BY place"
+        self.connection.execute(
+            f"CREATE TABLE positions AS SELECT *, CASE kind "  # noqa: S608
+            f"WHEN 'own' THEN row_number() OVER ({copies}) > 1 "
+            f"WHEN 'foreign' THEN coalesce(running_ms - lag(running_ms) OVER ({copies}) "
+            f"<= {int(self._pipeline.foreign_horizon_ms)}, false) ELSE false END AS is_duplicate "
+            f"FROM (SELECT *, row_number() OVER ({place}) AS place, max(arrival_ms) OVER ({place}) AS running_ms, "
+            f"CASE WHEN class IN ('event', 'unarchivable') THEN {kind} ELSE 'none' END AS kind FROM ({once}))"
+        )
+
+    def _accept(self) -> None:
+        rows = [(row.shard_id, row.sequence_number, row.sub_sequence_number) for row in self._stores.failed_rows]
+        self.register("failed_positions", _position_table(rows))
+        self.connection.execute(
+            "CREATE TABLE passed AS SELECT * FROM positions WHERE class IN ('event', 'unarchivable') "
+            "AND NOT is_duplicate AND (shard_id, number, sub) NOT IN "
+            "(SELECT (shard_id, number, sub) FROM failed_positions)"
+        )
+        self._mend()
+        types = ", ".join("?" * len(self._pipeline.event_types))
+        self.connection.execute(
+            f"CREATE TABLE accepted AS SELECT * FROM passed WHERE event_type IN ({types})",  # noqa: S608
+            list(self._pipeline.event_types),
+        )
+
+    def _mend(self) -> None:
+        """Read what the processor accepted although the archive could not: it reads no more fields than it needs."""
+        odd = self.rows("SELECT shard_id, number, sub, payload FROM passed WHERE class = 'unarchivable'")
+        if not odd:
+            return
+        reader = _OddEvents(self._pipeline, list(self.fields))
+        columns = ["event_type", "time_ms", *self.fields]
+        assignments = ", ".join(f"{field_column(column)} = ?" for column in columns)
+        for shard_id, number, sub, payload in odd:
+            assert isinstance(payload, bytes) and isinstance(number, str) and isinstance(sub, int)
+            values = reader.read(payload, Position(int(number), sub))
+            if values is not None:
+                self.connection.execute(
+                    f"UPDATE passed SET {assignments} WHERE shard_id = ? AND number = ? AND sub = ?",  # noqa: S608
+                    [*values, shard_id, number, sub],
+                )
+
+
+class _OddEvents:
+    def __init__(self, pipeline: Pipeline, fields: Sequence[str]) -> None:
+        self._pipeline = pipeline
+        self._fields = fields
+
+    def read(self, payload: bytes, position: Position) -> list[object] | None:
+        """Type, time in ms and fields of an event; None for what cannot be read, which the counts then show."""
+        pipeline = self._pipeline
+        try:
+            event = read_record(pipeline.mapping, payload, stream_arn="", position=position)
+        except InvalidEvent:
+            return None
+        values: Mapping[str, object] = {
+            "subject": event.subject,
+            "partitionkey": event.partition_key,
+            "type": event.type,
+            "source": event.source,
+        }
+        data = None
+        paths = [path.removeprefix("data.") for path in self._fields if path.startswith("data.")]
+        if event.type in pipeline.event_types and paths:
+            known = [path for path in paths if path in pipeline.catalogue.fields(event.type)]
+            try:
+                version = pipeline.catalogue.version_of(event.dataschema, event.type)
+                data = msgspec.json.decode(
+                    event.data, type=data_struct(pipeline.catalogue, event.type, known, version=version)
+                )
+            except (UnknownVersion, msgspec.DecodeError, UnicodeDecodeError):
+                return None
+        found = [
+            values[path] if path in values else data and field_getter(path.removeprefix("data."))(data)
+            for path in self._fields
+        ]
+        return [event.type, instant_ms(event.time), *found]
+
+
+def _named_fields(pipeline: Pipeline) -> dict[str, str]:
+    """The fields that keys and ``where`` name, and their SQL types."""
+    names: dict[str, None] = {}
+    for aggregate in pipeline.aggregates:
+        names |= dict.fromkeys(aggregate.key)
+        names |= dict.fromkeys(aggregate.where.names if aggregate.where else ())
+    return {name: _sql_type(pipeline, name) for name in names}
+
+
+def _sql_type(pipeline: Pipeline, name: str) -> str:
+    if name in _ENVELOPE:
+        return "VARCHAR"
+    path = name.removeprefix("data.")
+    kinds = {
+        pipeline.catalogue.fields(event_type)[path].kind
+        for event_type in pipeline.event_types
+        if path in pipeline.catalogue.fields(event_type)
+    }
+    return _SQL_TYPES["number" if kinds == {"integer", "number"} else kinds.pop()]
+
+
+def _expression(catalogue: Catalogue, event_type: str, name: str) -> str:
+    """How a field is read from an event's table; the partition key is the one that the event claims."""
+    if name == "partitionkey":
+        return "coalesce(partitionkey, subject)"
+    if name in _ENVELOPE:
+        return name
+    path = name.removeprefix("data.")
+    if path not in catalogue.fields(event_type):
+        return "NULL"
+    return ".".join(["data", *(field_column(part) for part in path.split("."))])
+
+
+def _position_table(rows: Sequence[tuple[str, str, int]]) -> pa.Table:
+    shards, numbers, subs = zip(*rows, strict=True) if rows else ((), (), ())
+    return pa.table(
+        {
+            "shard_id": pa.array(shards, pa.string()),
+            "number": pa.array(numbers, pa.string()),
+            "sub": pa.array(subs, pa.int64()),
+        }
+    )
