@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamgauge.events.control import END_OF_INPUT, EndOfInput, Ledger
+from streamgauge.events.hash_key import hash_key
 from streamgauge.infra.local.kinesis.limits import Limits
 from streamgauge.producers.client.closing import Phase
 from streamgauge.producers.client.core import EventTooLarge
@@ -164,6 +165,61 @@ def test_order_of_a_key_survives_splits_and_merges(world, seed: int) -> None:
     assert sum(map(len, found.values())) == 600
     for numbers in found.values():
         assert numbers == sorted(numbers)
+
+
+def test_what_waits_for_a_new_shard_stays_behind_what_is_sent_again_to_it(world) -> None:
+    slow_answer_first = itertools.chain([(1, 500)], itertools.repeat((1, 1)))
+    w = world(
+        shards=2,
+        settings=ProducerSettings(aggregate_events_max=5, aggregate_linger_ms=10),
+        latency=lambda rng: next(slow_answer_first),
+    )
+    keys = [f"key-{n}" for n in range(60)]
+    lower = [key for key in keys if hash_key(key) < 2**127][:10]
+    upper = [key for key in keys if hash_key(key) >= 2**127][:10]
+    w.split()
+    w.split()
+    for key in lower:
+        w.put(key)
+    w.pass_ms(30)
+    for key in upper:
+        w.put(key)
+    w.pass_ms(30)  # by now both splits are known, and the first record's answer is still on its way
+    for _ in range(5):
+        for key in lower:
+            w.put(key)
+        w.pass_ms(30)
+    w.close()
+    assert any(read.misrouted for read in w.read())
+    found: dict[str, list[int]] = {}
+    for read in sorted(w.events(), key=lambda read: read.sequence_number):
+        found.setdefault(read.partition_key, []).append(int(read.event.sequence))
+    for numbers in found.values():
+        assert numbers == sorted(numbers)
+
+
+def test_what_waits_for_two_shards_goes_to_their_child_in_the_order_of_the_puts(world) -> None:
+    slow_answer_first = itertools.chain([(1, 500)], itertools.repeat((1, 1)))
+    w = world(
+        shards=2,
+        settings=ProducerSettings(aggregate_events_max=5, aggregate_linger_ms=10),
+        latency=lambda rng: next(slow_answer_first),
+    )
+    lower, upper = (
+        next(f"key-{n}" for n in range(60) if (hash_key(f"key-{n}") < 2**127) is low) for low in (True, False)
+    )
+    w.put(lower)
+    w.pass_ms(30)
+    w.merge()
+    for _ in range(20):
+        w.put(lower)
+        w.put(upper)
+    w.close()
+    in_flight = {event.sequence for request in w.requests[:2] for record in request.records for event in record.events}
+    reads = sorted(w.events(), key=lambda read: read.sequence_number)
+    rest = [number for read in reads if (number := int(read.event.sequence)) not in in_flight]
+    assert len(rest) > 30
+    assert rest == sorted(rest)
 
 
 def test_limits_of_a_shard_are_kept_without_being_throttled(world) -> None:
