@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from streamgauge.processors.commit.aws_errors import port_errors
-from streamgauge.processors.commit.ports import StoreRefused
+from streamgauge.processors.commit.ports import StoreRefused, StoreUnavailable
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -49,7 +49,12 @@ class S3Objects:
             try:
                 self._client.put_object(Bucket=self._bucket, Key=name, Body=body, IfNoneMatch="*")
             except self._client.exceptions.ClientError as error:
-                if error.response.get("Error", {}).get("Code") != "PreconditionFailed":
+                code = error.response.get("Error", {}).get("Code")
+                if code == "ConditionalRequestConflict":
+                    # Another writer of the name was faster or has failed: S3 asks to try again.
+                    where = f"s3://{self._bucket}/{name}"
+                    raise StoreUnavailable("somebody else is writing the object", where=where) from error
+                if code != "PreconditionFailed":
                     raise
                 return False
         return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from streamgauge.events.times import rfc3339
 from streamgauge.processors.commit.archive_rows import PANES, PaneRow, decode_rows
@@ -12,7 +12,7 @@ from streamgauge.processors.core.definition import Pipeline
 from streamgauge.processors.core.effects import PaneBatch
 from streamgauge.sinks.archive.tables import ArchiveTables
 
-__all__ = ["PaneKey", "closed_panes", "emitted_panes", "open_panes", "pane_key"]
+__all__ = ["PaneKey", "archived_panes", "closed_panes", "emitted_panes", "open_panes", "pane_key"]
 
 PaneKey = tuple[tuple[str, ...], str]
 """Values of the key fields in their order, and the window's start as RFC 3339."""
@@ -30,15 +30,25 @@ def emitted_panes(tables: ArchiveTables, states: Iterable[ShardState], pipeline:
     later than the states wrote is left out, so that panes and states are of one moment.
     """
     states = list(states)
-    latest = {state.row.shard.shard_id: state.row.claim_version for state in states}
     waiting = {
         item.name: item.body for state in states for item in state.outbox.archive_objects if is_panes_object(item.name)
     }
-    archived = [name for name in tables.names(PANES) if name not in waiting]
-    rows = [row for _, row in tables.written(PANES, PaneRow, archived)]
+    yield from archived_panes(tables, states, pipeline, leaving_out=waiting)
     for body in waiting.values():
-        rows += decode_rows(body, PaneRow)
-    for row in rows:
+        yield from decode_rows(body, PaneRow)
+
+
+def archived_panes(
+    tables: ArchiveTables,
+    states: Sequence[ShardState],
+    pipeline: Pipeline,
+    *,
+    leaving_out: Collection[str] = (),
+) -> Iterator[PaneRow]:
+    """As `emitted_panes`, but only what the archive holds, without the objects named in `leaving_out`."""
+    latest = {state.row.shard.shard_id: state.row.claim_version for state in states}
+    names = [name for name in tables.names(PANES) if name not in leaving_out]
+    for _, row in tables.written(PANES, PaneRow, names):
         is_ours = (row.pipeline, row.state_epoch) == (pipeline.name, pipeline.state_epoch)
         if is_ours and row.claim_version <= latest.get(row.shard_id, -1):
             yield row

@@ -14,7 +14,13 @@ from streamgauge.sinks.archive.files import ArchiveFiles
 from streamgauge.sinks.archive.states import read_states
 from streamgauge.sinks.archive.tables import ArchiveTables
 from streamgauge.sinks.audit.archived import ArchivedPositions
-from streamgauge.sinks.audit.positions import delivery_checks, object_checks, position_checks, shard_count_checks
+from streamgauge.sinks.audit.positions import (
+    delivery_checks,
+    object_checks,
+    outbox_check,
+    position_checks,
+    shard_count_checks,
+)
 from streamgauge.sinks.audit.report import AuditReport, Check, report
 from streamgauge.sinks.audit.sources import source_checks
 from streamgauge.sinks.audit.stores import Stores
@@ -40,8 +46,8 @@ def audit(
     Parameters
     ----------
     wait
-        Called when delivery has not reached those positions: waits a moment and says whether to look once more. When it
-        says no, the checks that do not hold are the verdict.
+        Called when delivery has not reached those positions, or results wait in an outbox: waits a moment and says
+        whether to look once more. When it says no, the checks that do not hold are the verdict.
 
     Raises
     ------
@@ -52,7 +58,7 @@ def audit(
     """
     while True:
         stores = _look(pipeline, files, store, engine)
-        early = [_processed(stores), *delivery_checks(stores)]
+        early = [_processed(stores), outbox_check(stores), *delivery_checks(stores)]
         is_covered = all(check.holds for check in early)
         if is_covered or not wait():
             result = report([*early, *_checks(stores)])

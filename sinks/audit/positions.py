@@ -6,14 +6,14 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from streamgauge.events.position import Position
-from streamgauge.processors.commit.archive_rows import FAILED_EVENTS, LATE_EVENTS
+from streamgauge.processors.commit.archive_rows import COMMITS, FAILED_EVENTS, LATE_EVENTS, PANES, THRESHOLD_EVENTS
 from streamgauge.processors.core.counters import Counters
 from streamgauge.sinks.archive.ranges import DeliveredRange
 from streamgauge.sinks.audit.archived import ArchivedPositions
 from streamgauge.sinks.audit.report import NAMES_SHOWN, Check, shown
 from streamgauge.sinks.audit.stores import Stores
 
-__all__ = ["delivery_checks", "object_checks", "position_checks", "shard_count_checks"]
+__all__ = ["delivery_checks", "object_checks", "outbox_check", "position_checks", "shard_count_checks"]
 
 
 def delivery_checks(stores: Stores) -> Iterator[Check]:
@@ -40,6 +40,20 @@ def delivery_checks(stores: Stores) -> Iterator[Check]:
             expected=f"archived up to {text}",
             found=f"archived up to {text}" if is_covered else behind,
         )
+
+
+def outbox_check(stores: Stores) -> Check:
+    """Everything that the processors committed has reached the archive."""
+    outboxes = [item.name for state in stores.states for item in state.outbox.archive_objects]
+    there = {name for table in _OUTBOX_TABLES for name in stores.tables.names(table)}
+    missing = set(outboxes) - there
+    return Check(
+        name="outbox",
+        scope="archive",
+        expected=len(outboxes),
+        found=len(outboxes) - len(missing),
+        missing=shown(missing),
+    )
 
 
 def object_checks(stores: Stores) -> Iterator[Check]:
@@ -147,6 +161,7 @@ def shard_count_checks(stores: Stores, archived: ArchivedPositions) -> Iterator[
         )
 
 
+_OUTBOX_TABLES = (PANES, THRESHOLD_EVENTS, COMMITS)
 _KINDS = ("event", "unarchivable", "control", "ledger", "misrouted")
 
 

@@ -18,11 +18,10 @@ from streamgauge.processors.commit.archive_rows import (
     LateRow,
     PaneRow,
     ThresholdRow,
-    decode_rows,
 )
 from streamgauge.processors.commit.core_engine import ShardState
 from streamgauge.processors.core.definition import Pipeline
-from streamgauge.sinks.archive.panes import emitted_panes, open_panes
+from streamgauge.sinks.archive.panes import archived_panes, open_panes
 from streamgauge.sinks.archive.ranges import DeliveredRange
 from streamgauge.sinks.archive.tables import ArchiveTables
 
@@ -33,8 +32,9 @@ Row = TypeVar("Row", CommitRow, ThresholdRow)
 
 @dataclass(frozen=True)
 class Stores:
-    """States were read before `tables` listed anything, so all that they committed is in the archive or an outbox.
+    """States were read before `tables` listed anything, so all that they committed and delivered is in the archive.
 
+    What still waits in an outbox does not count: a processor that is well delivers it within moments.
     ``ranges`` were read before the archive's objects were listed, ``later_ranges`` after it.
     """
 
@@ -51,7 +51,7 @@ class Stores:
 
     @cached_property
     def commits(self) -> list[CommitRow]:
-        """The commits that the states include, those that wait in an outbox among them."""
+        """The commits that the states include."""
         return self._saved(COMMITS, CommitRow)
 
     @cached_property
@@ -62,7 +62,7 @@ class Stores:
     @cached_property
     def closed(self) -> list[PaneRow]:
         """Every pane emitted, at every revision."""
-        return list(emitted_panes(self.tables, self.states, self.pipeline))
+        return list(archived_panes(self.tables, self.states, self.pipeline))
 
     @cached_property
     def open(self) -> list[PaneRow]:
@@ -94,16 +94,7 @@ class Stores:
         return [row for _, row in self.tables.written(LATE_EVENTS, LateRow, names)]
 
     def _saved(self, table: str, row_type: type[Row]) -> list[Row]:
-        waiting = {
-            item.name: item.body
-            for state in self.states
-            for item in state.outbox.archive_objects
-            if item.name.startswith(f"type={table}/")
-        }
-        archived = [name for name in self.tables.names(table) if name not in waiting]
-        rows = [row for _, row in self.tables.written(table, row_type, archived)]
-        for body in waiting.values():
-            rows += decode_rows(body, row_type)
+        rows = [row for _, row in self.tables.written(table, row_type)]
         latest = {state.row.shard.shard_id: state.row.claim_version for state in self.states}
         mine = (self.pipeline.name, self.pipeline.state_epoch)
         return [

@@ -364,3 +364,16 @@ def test_lists_of_names_are_bounded() -> None:
     assert names[:2] == ["000", "001"]
     assert names[-1] == "and 30 more"
     assert len(names) == NAMES_SHOWN + 1
+
+
+@pytest.mark.parametrize("table", [PANES, THRESHOLD_EVENTS])
+def test_an_object_of_the_last_commit_that_is_gone_is_named(tmp_path: Path, table: str) -> None:
+    world = PipelineWorld(tmp_path)
+    put_weather(world)
+    world.process()
+    world.deliver()
+    path = objects(world, table)[0]
+    path.unlink()
+    checks = failing(world.audit())
+    assert checks["outbox"].missing == [path.relative_to(world.root).as_posix()]
+    assert {"windows", "threshold_events", "crossings"} & set(checks)
