@@ -78,9 +78,10 @@ def test_floats_are_added_in_stream_order_one_by_one() -> None:
     assert values_of(accumulators, slots[:1])["sum"] == [1e16 + 1.0 - 1e16 + 1.0]
 
 
-def test_a_negative_zero_is_zero() -> None:
+@pytest.mark.parametrize("values", [[-0.0], [-0.0, 0.0], [0.0, -0.0]])
+def test_a_negative_zero_is_zero(values: list[float | None]) -> None:
     accumulators, slots = accumulators_of("min", "max")
-    accumulators.add(slots[[0, 0]], a_field([-0.0, 0.0]), np.arange(2))
+    accumulators.add(np.repeat(slots[:1], len(values)), a_field(values), np.arange(len(values)))
     columns = accumulators.measures(accumulators.gather(slots))
     assert not np.signbit(columns["min"].values[0])
     assert not np.signbit(columns["max"].values[0])
