@@ -380,7 +380,7 @@ def test_an_input_has_ended_once_all_its_parts_are_in_every_open_shard(tmp_path:
     world.pass_time(60_000)
     world.run(delivery)
     assert delivery.input_ended
-    world.put_plain(event(0))
+    world.put(PutEntry("x", event(0), keys[1]))
     world.run(delivery)
     assert not delivery.input_ended
 
@@ -432,3 +432,20 @@ def test_a_closed_shard_is_left_alone(world: StreamWorld) -> None:
     world.run(delivery, steps=20)
     assert world.now_ms - start_ms >= 9_000
     assert world.client.reads - reads <= 2 * ((world.now_ms - start_ms) // 1_000 + 1)
+
+
+def test_a_child_is_read_once_its_parent_is_whole(world: StreamWorld) -> None:
+    world.put_plain(event(0))
+    parent = world.model.list_shards(STREAM, now_ms=world.now_ms)[0][0]
+    world.model.split_shard(STREAM, parent.shard_id, 2**127, now_ms=world.now_ms)
+    world.pass_time(60_000)
+    world.model.faults = ScriptedFaults(Rule(Fault.THROTTLE, "GetRecords", shard_id=parent.shard_id, times=3))
+    world.put_plain(event(1))
+    delivery = world.delivery()
+    for _ in range(3):
+        delivery.step(world.now_ms)
+        delivery.flush(world.now_ms)
+        world.pass_time(1_000)
+    assert world.rows(WEATHER) == []
+    world.run(delivery)
+    assert [row["id"] for row in world.rows(WEATHER)] == ["0", "1"]
