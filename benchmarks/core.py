@@ -310,7 +310,7 @@ def benchmark(form: str, events: int, rounds: int, seed: int) -> dict[str, objec
         for _ in range(rounds):
             for run in RUNS:
                 command = [sys.executable, __file__, "--run", run, "--input", str(path), "--form", form]
-                out = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+                out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout
                 results[run].append(json.loads(out))
         for result in results["engine"]:
             assert result["hash"] == expected, "the panes are not those that DuckDB computes"

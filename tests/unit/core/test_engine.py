@@ -251,3 +251,12 @@ def test_another_pipeline_or_epoch_is_refused(bench_of: Callable) -> None:
         restored(bench, {**columns, "pipeline": ["q", "1"]})
     with pytest.raises(SnapshotError, match="belongs to pipeline 'p', state_epoch 7"):
         restored(bench, {**columns, "pipeline": ["p", "7"]})
+
+
+@pytest.mark.parametrize("column", [None, np.zeros(1), [b"p", b"1"]])
+def test_a_column_of_another_kind_is_no_column(bench_of: Callable, column: object) -> None:
+    bench = bench_of(AGGREGATE)
+    with pytest.raises(SnapshotError, match="the column 'pipeline'"):
+        restored(bench, {**bench.engine.snapshot(), "pipeline": column})
+    with pytest.raises(SnapshotError, match="the column 'state_format'"):
+        restored(bench, {**bench.engine.snapshot(), "state_format": column})
