@@ -126,8 +126,9 @@ def _mend(fields: Fields, identities: Identities, columns: DataColumns, rows: Ma
         fields.claimed[row] = what.claimed_key
         fields.types[row] = what.type
         fields.outcome[row] = what.outcome
-        for path, getter in columns.getters.items():
-            _put(fields.data[f"data.{path}"], row, None if what.data is None else getter(what.data))
+        values = {} if what.data is None else columns.of_one(what.type, what.data)
+        for name, column in fields.data.items():
+            _put(column, row, values.get(name))
 
 
 def _put(column: FieldColumn, row: int, value: object) -> None:

@@ -107,6 +107,10 @@ class DataColumns:
             for path, kind in self.kinds.items()
         }
 
+    def of_one(self, event_type: str, data: object) -> dict[str, object]:
+        """The fields of one event; those that its type does not have are left out."""
+        return {f"data.{path}": self.getters[path](data) for path in self._decoders.fields[event_type]}
+
     def blank(self, n: int) -> Fields:
         """N rows of which nothing is known: all odd."""
         return Fields(

@@ -357,6 +357,15 @@ def test_two_types_are_read_side_by_side(make: MakeDecoder) -> None:
     assert weather["source"] == OWN
 
 
+def test_an_event_that_is_read_one_by_one_lacks_the_other_types_fields_too(make: MakeDecoder) -> None:
+    # Many brackets look like deep nesting, even inside a text.
+    odd = event(1, type="tide", data={"count": 2}, note="[" * 600)
+    (outcome,) = tell(make(TWO_TYPES).decode(plain([odd]), SHARD, None)).values()
+    assert outcome.what == "read"
+    assert dict(outcome.fields)["data.temp"] is None
+    assert dict(outcome.fields)["data.count"] == 2.0
+
+
 def test_a_stream_of_mostly_other_types_reads_as_one_of_few(make: MakeDecoder) -> None:
     decoder = make(WEATHER)
     other = [event(number, type="tide", data={}) for number in range(9)]
