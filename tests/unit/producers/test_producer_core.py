@@ -345,6 +345,14 @@ def test_copies_hold_their_place_in_w(world) -> None:
         world(settings=ProducerSettings(window=1_024)).put("key", copies=3, copies_behind=500)
 
 
+def test_copies_do_not_wait_for_events_that_there_is_no_room_for(world) -> None:
+    w = world(settings=ProducerSettings(events_in_flight_max=20))
+    for n in range(200):
+        w.put(f"key-{n % 9}", copies=2, copies_behind=100)
+    w.close()
+    assert Counter(sequences(w)) == Counter(dict.fromkeys(range(200), 2))
+
+
 def test_an_event_over_1_mib_is_refused_and_nothing_else_is_lost(world) -> None:
     w = world()
     w.put("before")
