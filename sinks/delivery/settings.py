@@ -14,7 +14,8 @@ class DeliverySettings:
     A shard gives five reads a second to all its readers together, so reading twice a second leaves the processor three.
     """
 
-    max_rows: int = 100_000
+    max_rows: int = 50_000
+    """A row takes about 2 KB of memory until its range is written, in each shard."""
     max_bytes: int = 32 * 1024 * 1024
     max_age_ms: int = 60_000
     read_interval_ms: int = 1_000

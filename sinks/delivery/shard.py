@@ -305,9 +305,14 @@ class ShardDelivery:
             return {}, ()
         stem = f"{self.shard.shard_id}-{held[0].record.sequence_number}-{held[-1].record.sequence_number}"
         parts: dict[layout.Partition, list[Mapping[str, object]]] = defaultdict(list)
+        known: dict[tuple[str, int], layout.Partition] = {}
         for record, rows in held:
+            hour = record.arrival_ms // _HOUR_MS
             for row in rows:
-                parts[layout.partition_of(row.table, record.arrival_ms)].append(row.columns)
+                partition = known.get((row.table, hour))
+                if partition is None:
+                    partition = known[row.table, hour] = layout.partition_of(row.table, record.arrival_ms)
+                parts[partition].append(row.columns)
         bodies: dict[str, bytes] = {}
         objects: list[RangeObject] = []
         for partition in sorted(parts):
