@@ -36,6 +36,13 @@ _POLL_S = 0.25
 _STOP_GRACE_S = 10.0
 
 
+class BadRowSeen(msgspec.Struct):
+    """An unreadable row."""
+
+    line: int
+    reason: str
+
+
 class Produced(msgspec.Struct):
     """What the producer's summary says; see `LoadSummary`."""
 
@@ -46,6 +53,7 @@ class Produced(msgspec.Struct):
     acknowledged: int
     given_up: int
     unknown: int
+    bad_rows: list[BadRowSeen]
 
 
 class DemoResult(msgspec.Struct, kw_only=True):

@@ -9,16 +9,18 @@ from typing import TypeVar
 
 import click
 
+from streamgauge.cli.output import say
 from streamgauge.producers.load.files import BadRow, FileEvent, FileSpec, read_events
 from streamgauge.producers.load.infer import InferredSchema, infer_file
 from streamgauge.producers.load.ordering import ByTime, FileOrder, Ordering, Shuffled, ordered
 
-__all__ = ["FileInput", "copies_behind", "file_options", "limited"]
+__all__ = ["FileInput", "copies_behind", "file_options", "limited", "say_bad_rows"]
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
 # Copies come that many events after the event before, as a retry would that waited for an answer.
 _COPIES_BEHIND = 500
+_BAD_ROWS_SHOWN = 10
 
 
 def file_options(command: Command) -> Command:
@@ -107,6 +109,14 @@ class FileInput:
 def copies_behind(copies: int) -> int:
     """Events between two copies of one; bounded so that W holds them all."""
     return min(_COPIES_BEHIND, 8_000 // copies) if copies > 1 else 0
+
+
+def say_bad_rows(shown: Sequence[BadRow], count: int) -> None:
+    """Name the first unreadable rows, and how many there are."""
+    for row in shown[:_BAD_ROWS_SHOWN]:
+        say(f"unreadable: {f'line {row.line}: ' if row.line else ''}{row.reason}")
+    if count > _BAD_ROWS_SHOWN:
+        say(f"... {count:,} unreadable rows in all")
 
 
 def limited(schema: Mapping[str, object], columns: Sequence[str] | None) -> dict[str, object]:

@@ -14,12 +14,13 @@ import msgspec
 from streamgauge.cli.context import DEMO_PIPELINE, home, require_no_stack, workplace
 from streamgauge.cli.demo_job import DemoJob, FileOptions, prepare
 from streamgauge.cli.demo_run import Demo, DemoResult, Produced
-from streamgauge.cli.inputs import file_options
+from streamgauge.cli.inputs import file_options, say_bad_rows
 from streamgauge.cli.local_stack import start_local_stack
 from streamgauge.cli.output import LiveLine, print_json, print_table, say
 from streamgauge.events.times import format_duration
 from streamgauge.infra.local.record import FOLDER
 from streamgauge.infra.local.stack import start_process, stop_stack
+from streamgauge.producers.load.files import BadRow
 from streamgauge.sinks.archive.layout import sql_name
 
 __all__ = ["command"]
@@ -116,6 +117,7 @@ def _run(
             say(f"the demo did not finish: the stack is stopped, its logs are in {info.folder / 'logs'}")
         if not (keep and finished):
             stop_stack(info)
+    say_bad_rows([BadRow(row.line, row.reason) for row in produced.bad_rows], produced.malformed.get("row", 0))
     return result, seconds
 
 

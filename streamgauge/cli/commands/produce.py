@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 
 from streamgauge.cli.context import Workplace, live_options, workplace
-from streamgauge.cli.inputs import FileInput, copies_behind, file_options
-from streamgauge.cli.output import LiveLine, print_json, print_table, say
+from streamgauge.cli.inputs import FileInput, copies_behind, file_options, say_bad_rows
+from streamgauge.cli.output import LiveLine, print_json, print_table
 from streamgauge.cli.stopping import stop_on_signals
 from streamgauge.events.control import EndOfInput
 from streamgauge.events.errors import StreamgaugeError
@@ -70,22 +70,22 @@ def command(
     stack: str | None,
 ) -> int:
     """Put events into the stream at a steady rate, until done or Ctrl-C; what was put is flushed in any case."""
+    file_only = {"--type": event_type, "--key": key, "--time": time, "--data": data, "--raw": raw or None}
+    load_only = {"--profile": profile, "--duration": duration, "--count": count}
+    misplaced = [name for name, value in (file_only if from_file is None else load_only).items() if value is not None]
+    if misplaced:
+        where = "with --from-file" if from_file is None else "with generated load, not with --from-file"
+        raise click.UsageError(f"{', '.join(misplaced)}: only {where}")
     # The producer tells refused from unanswered by itself, and decides what is sent again.
     place = workplace(pipeline=pipeline, live=live, stack=stack, attempts=1)
     definition = load_pipeline(place.pipeline_file)
-    file_only = {"--type": event_type, "--key": key, "--time": time, "--data": data, "--raw": raw or None}
     if from_file is None:
-        misplaced = [name for name, value in file_only.items() if value is not None]
-        if misplaced:
-            raise click.UsageError(f"{', '.join(misplaced)} go with --from-file")
         load = _profile(place.pipeline_file, definition, profile)
         load = _changed(load, rate=rate, duration=duration, count=count, seed=seed)
         if copies > 1:
             behind = copies_behind(copies)
             load = dataclasses.replace(load, duplicates=Duplicates(share=1.0, copies=copies, behind=behind))
     else:
-        if profile is not None or duration is not None or count is not None:
-            raise click.UsageError("--profile, --duration and --count are for generated load, not for a file")
         chosen = _event_type(definition, event_type)
         source = FileInput.from_options(
             from_file,
@@ -223,10 +223,7 @@ def _show(line: LiveLine, progress: LoadProgress) -> None:
 
 
 def _report(summary: LoadSummary, definition: Pipeline, *, as_json: bool) -> int:
-    for row in summary.bad_rows[:10]:
-        say(f"unreadable: {f'line {row.line}: ' if row.line else ''}{row.reason}")
-    if summary.malformed.get("row", 0) > 10:
-        say(f"... {summary.malformed['row']:,} unreadable rows in all")
+    say_bad_rows(summary.bad_rows, summary.malformed.get("row", 0))
     if as_json:
         print_json(summary.as_json())
     else:
