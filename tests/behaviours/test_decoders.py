@@ -569,6 +569,10 @@ def test_a_mapped_record_without_an_id_is_told_apart_by_its_position(make: MakeD
         (1, 0): f"{BASE + 1}/0",
     }
     assert decoded.batch.source_windows == [-1]
+    escaped = record(note="~").replace(b"~", b"\\u00e9")
+    decoded = make(pipeline).decode(plain([record(), escaped]), SHARD, None)
+    assert [outcome.what for outcome in tell(decoded).values()] == ["read", "read"]
+    assert decoded.batch.source_windows == [-1]
 
 
 @pytest.mark.parametrize(

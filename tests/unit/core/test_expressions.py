@@ -106,6 +106,7 @@ def test_null_strings_and_booleans_hold_for_nothing() -> None:
         ("data.whole - 1 is None", {"whole": INT_MIN}),
         ("data.whole * 2 is None", {"whole": 2**62}),
         ("data.whole * -1 is None", {"whole": INT_MIN}),
+        ("-1 * data.whole is None", {"whole": INT_MIN}),
         ("-data.whole is None", {"whole": INT_MIN}),
         ("data.whole / 0 is None", {}),
         ("data.part / 0 is None", {"part": 0.0}),
