@@ -18,7 +18,7 @@ from streamgauge.events.position import Position
 from streamgauge.events.records import Shard
 from streamgauge.processors.commit.aws_errors import port_errors
 from streamgauge.processors.commit.ports import Fenced, ObjectStore, ShardRow, StoreUnavailable
-from streamgauge.processors.commit.state_rows import check_same_write, check_snapshot, sealed_or_missing
+from streamgauge.processors.commit.state_rows import check_claimed, check_same_write, check_sealed, check_snapshot
 from streamgauge.processors.core.container import SnapshotError
 
 if TYPE_CHECKING:
@@ -119,24 +119,34 @@ class DynamoDbStateStore:
         assert row is not None, f"the row of {shard.shard_id} was deleted by a stranger"
         return row
 
-    def claim(self, shard_id: str, *, owner: str) -> ShardRow:
+    def claim(self, shard_id: str, *, owner: str, seen_version: int | None = None) -> ShardRow:
         """Make `owner` the shard's owner and raise its claim_version, which fences whoever held it.
 
-        The write does not depend on who holds the shard, so a lost answer costs a version and nothing else.
+        Without `seen_version` the write does not depend on who holds the shard, so a lost answer costs a version and
+        nothing else; with it, the row is read back.
         """
+        condition = "#sealed = :false"
+        values: dict[str, UniversalAttributeValueTypeDef] = {
+            ":owner": {"S": owner},
+            ":one": {"N": "1"},
+            ":false": {"BOOL": False},
+        }
+        if seen_version is not None:
+            condition += " AND #claim_version = :seen"
+            values[":seen"] = {"N": str(seen_version)}
         with self._errors(shard_id):
             try:
                 answer = self._client.update_item(
                     TableName=self._table,
                     Key=self._key(shard_id),
                     UpdateExpression="SET #owner = :owner ADD #claim_version :one",
-                    ConditionExpression="#sealed = :false",
+                    ConditionExpression=condition,
                     ExpressionAttributeNames=_names("owner", "claim_version", "sealed"),
-                    ExpressionAttributeValues={":owner": {"S": owner}, ":one": {"N": "1"}, ":false": {"BOOL": False}},
+                    ExpressionAttributeValues=values,
                     ReturnValues="ALL_NEW",
                 )
             except self._client.exceptions.ConditionalCheckFailedException:
-                raise sealed_or_missing(shard_id, self.row(shard_id)) from None
+                return check_claimed(shard_id, self.row(shard_id), owner=owner, seen_version=seen_version)
         self._unswept.add(shard_id)
         return _row(answer["Attributes"])
 
@@ -161,7 +171,6 @@ class DynamoDbStateStore:
 
     def commit(self, row: ShardRow, *, snapshot: bytes, position: Position | None, now_ms: int) -> ShardRow:
         """Replace the snapshot, conditionally on (`row.owner`, `row.claim_version`); return the row as written."""
-        shard_id = row.shard.shard_id
         written = replace(
             row,
             claim_version=row.claim_version + 1,
@@ -171,46 +180,98 @@ class DynamoDbStateStore:
             snapshot_object=None,
             committed_at_ms=now_ms,
         )
-        if len(snapshot) > self._max_inline_bytes:
-            name = f"{self._folder}/{shard_id}/{written.claim_version:020}-{row.owner}.snapshot"
-            written = replace(written, snapshot_object=name)
-            self._objects.put(name, snapshot)
-        with self._errors(shard_id):
-            try:
-                self._write(row, written, snapshot)
-            except self._client.exceptions.ConditionalCheckFailedException:
-                written = check_same_write(written, self.row(shard_id))
+        written = self._put_large(written, snapshot)
+        written = self._write(row, written, snapshot)
         self._clear(row, written)
         return written
 
-    def _write(self, row: ShardRow, written: ShardRow, snapshot: bytes) -> None:
-        values: dict[str, UniversalAttributeValueTypeDef] = {
-            "claim_version": {"N": str(written.claim_version)},
-            "snapshot_bytes": {"N": str(written.snapshot_bytes)},
-            "snapshot_sha256": {"S": written.snapshot_sha256 or ""},
-            "committed_at_ms": {"N": str(written.committed_at_ms)},
-        }
-        if written.snapshot_object is None:
-            values["snapshot"] = {"B": snapshot}
-        else:
-            values["snapshot_object"] = {"S": written.snapshot_object}
-        if written.position is not None:
-            values["position"] = {"S": str(written.position)}
-        removed = [name for name in ("snapshot", "snapshot_object", "position") if name not in values]
-        assignments = ", ".join(f"#{name} = :{name}" for name in values)
-        self._client.update_item(
-            TableName=self._table,
-            Key=self._key(row.shard.shard_id),
-            UpdateExpression=f"SET {assignments} REMOVE {', '.join(f'#{name}' for name in removed)}",
-            ConditionExpression="#owner = :held_owner AND #claim_version = :held_version AND #sealed = :false",
-            ExpressionAttributeNames=_names(*values, *removed, "owner", "sealed"),
-            ExpressionAttributeValues={
-                **{f":{name}": value for name, value in values.items()},
-                ":held_owner": {"S": row.owner or ""},
-                ":held_version": {"N": str(row.claim_version)},
-                ":false": {"BOOL": False},
-            },
+    def renew(self, row: ShardRow) -> ShardRow:
+        """Raise the claim_version and change nothing else."""
+        return self._write(row, replace(row, claim_version=row.claim_version + 1))
+
+    def release(self, row: ShardRow) -> ShardRow:
+        """Leave the shard without an owner."""
+        return self._write(row, replace(row, claim_version=row.claim_version + 1, owner=None))
+
+    def seal(self, row: ShardRow) -> ShardRow:
+        """Seal the shard, whoever owns it, if the row still has `row.claim_version`."""
+        shard_id = row.shard.shard_id
+        with self._errors(shard_id):
+            try:
+                answer = self._client.update_item(
+                    TableName=self._table,
+                    Key=self._key(shard_id),
+                    UpdateExpression="SET #sealed = :true ADD #claim_version :one",
+                    ConditionExpression="#claim_version = :seen AND #sealed = :false",
+                    ExpressionAttributeNames=_names("claim_version", "sealed"),
+                    ExpressionAttributeValues={
+                        ":true": {"BOOL": True},
+                        ":false": {"BOOL": False},
+                        ":one": {"N": "1"},
+                        ":seen": {"N": str(row.claim_version)},
+                    },
+                    ReturnValues="ALL_NEW",
+                )
+            except self._client.exceptions.ConditionalCheckFailedException:
+                return check_sealed(row, self.row(shard_id))
+        return _row(answer["Attributes"])
+
+    def reduce(self, row: ShardRow, *, snapshot: bytes) -> ShardRow:
+        """Replace a sealed row's snapshot by what must be kept for ever."""
+        written = replace(
+            row,
+            claim_version=row.claim_version + 1,
+            sealed=True,
+            snapshot_bytes=len(snapshot),
+            snapshot_sha256=sha256(snapshot).hexdigest(),
+            snapshot_object=None,
         )
+        written = self._put_large(written, snapshot)
+        written = self._write(row, written, snapshot)
+        self._unswept.add(row.shard.shard_id)
+        self._clear(row, written)
+        return written
+
+    def _put_large(self, written: ShardRow, snapshot: bytes) -> ShardRow:
+        """Put a snapshot that is too large for the row beside it; the row that names it."""
+        if len(snapshot) <= self._max_inline_bytes:
+            return written
+        writer = written.owner or "nobody"
+        name = f"{self._folder}/{written.shard.shard_id}/{written.claim_version:020}-{writer}.snapshot"
+        self._objects.put(name, snapshot)
+        return replace(written, snapshot_object=name)
+
+    def _write(self, row: ShardRow, written: ShardRow, snapshot: bytes | None = None) -> ShardRow:
+        """Write `written` if `row` is there as it was read; only what `reduce` writes replaces a sealed row."""
+        shard_id = row.shard.shard_id
+        values: dict[str, UniversalAttributeValueTypeDef] = {"claim_version": {"N": str(written.claim_version)}}
+        removed = ["owner"] if written.owner is None else []
+        if snapshot is not None:
+            values |= _snapshot_values(written, snapshot)
+            removed += [name for name in ("snapshot", "snapshot_object", "position") if name not in values]
+        assignments = ", ".join(f"#{name} = :{name}" for name in values)
+        removals = f" REMOVE {', '.join(f'#{name}' for name in removed)}" if removed else ""
+        held: dict[str, UniversalAttributeValueTypeDef] = {
+            ":held_version": {"N": str(row.claim_version)},
+            ":sealed": {"BOOL": written.sealed},
+        }
+        is_held = "attribute_not_exists(#owner)"
+        if row.owner is not None:
+            is_held = "#owner = :held_owner"
+            held[":held_owner"] = {"S": row.owner}
+        with self._errors(shard_id):
+            try:
+                self._client.update_item(
+                    TableName=self._table,
+                    Key=self._key(shard_id),
+                    UpdateExpression=f"SET {assignments}{removals}",
+                    ConditionExpression=f"{is_held} AND #claim_version = :held_version AND #sealed = :sealed",
+                    ExpressionAttributeNames=_names(*values, *removed, "owner", "sealed"),
+                    ExpressionAttributeValues={**{f":{name}": value for name, value in values.items()}, **held},
+                )
+            except self._client.exceptions.ConditionalCheckFailedException:
+                return check_same_write(written, self.row(shard_id))
+        return written
 
     def _clear(self, replaced: ShardRow, written: ShardRow) -> None:
         """Delete the object that this commit replaced, and once after a claim what fenced owners left behind.
@@ -221,9 +282,12 @@ class DynamoDbStateStore:
         try:
             if replaced.snapshot_object not in (None, written.snapshot_object):
                 self._objects.delete(replaced.snapshot_object or "")
-            if written.snapshot_object is not None and shard_id in self._unswept:
+            if shard_id in self._unswept and (written.sealed or written.snapshot_object is not None):
+                newest = _version(written.snapshot_object) if written.snapshot_object else ""
                 for name in self._objects.names(f"{self._folder}/{shard_id}/"):
-                    if name != written.snapshot_object and _version(name) <= _version(written.snapshot_object):
+                    # No row comes to point at anything in the folder of a sealed shard.
+                    is_done_with = written.sealed or _version(name) <= newest
+                    if name != written.snapshot_object and is_done_with:
                         self._objects.delete(name)
                 self._unswept.discard(shard_id)
         except StoreUnavailable:
@@ -248,6 +312,22 @@ class DynamoDbStateStore:
 
 def _names(*names: str) -> dict[str, str]:
     return {f"#{name}": name for name in names}
+
+
+def _snapshot_values(written: ShardRow, snapshot: bytes) -> dict[str, UniversalAttributeValueTypeDef]:
+    values: dict[str, UniversalAttributeValueTypeDef] = {
+        "snapshot_bytes": {"N": str(written.snapshot_bytes)},
+        "snapshot_sha256": {"S": written.snapshot_sha256 or ""},
+    }
+    if written.committed_at_ms is not None:
+        values["committed_at_ms"] = {"N": str(written.committed_at_ms)}
+    if written.snapshot_object is None:
+        values["snapshot"] = {"B": snapshot}
+    else:
+        values["snapshot_object"] = {"S": written.snapshot_object}
+    if written.position is not None:
+        values["position"] = {"S": str(written.position)}
+    return values
 
 
 def _version(snapshot_object: str) -> str:

@@ -10,7 +10,13 @@ from typing import Generic, Literal, TypeVar
 from streamgauge.events.position import Position
 from streamgauge.events.records import Shard
 from streamgauge.processors.commit.ports import Delivery, Fenced, ShardRow, StoreUnavailable
-from streamgauge.processors.commit.state_rows import check_same_write, check_snapshot, new_row, sealed_or_missing
+from streamgauge.processors.commit.state_rows import (
+    check_claimed,
+    check_same_write,
+    check_sealed,
+    check_snapshot,
+    new_row,
+)
 from streamgauge.processors.core.container import SnapshotError
 
 __all__ = ["Hook", "MemoryObjectStore", "MemoryReceiver", "MemoryStateStore", "Moment", "no_faults"]
@@ -27,7 +33,10 @@ def no_faults(step: str, moment: Moment) -> None:
 
 
 class MemoryStateStore:
-    """Rows and snapshots in dictionaries. Steps: ``create``, ``claim``, ``snapshot``, ``commit``."""
+    """Rows and snapshots in dictionaries.
+
+    Steps: ``create``, ``claim``, ``snapshot``, ``commit``, ``renew``, ``release``, ``seal``, ``reduce``.
+    """
 
     def __init__(self, hook: Hook = no_faults) -> None:
         self._hook = hook
@@ -49,12 +58,12 @@ class MemoryStateStore:
         self._hook("create", "after")
         return row
 
-    def claim(self, shard_id: str, *, owner: str) -> ShardRow:
+    def claim(self, shard_id: str, *, owner: str, seen_version: int | None = None) -> ShardRow:
         """Make `owner` the shard's owner and raise its claim_version."""
         self._hook("claim", "before")
         row = self._rows.get(shard_id)
-        if row is None or row.sealed:
-            raise sealed_or_missing(shard_id, row)
+        if row is None or row.sealed or seen_version not in (None, row.claim_version):
+            return check_claimed(shard_id, row, owner=owner, seen_version=seen_version)
         row = self._rows[shard_id] = replace(row, owner=owner, claim_version=row.claim_version + 1)
         self._hook("claim", "after")
         return row
@@ -85,14 +94,59 @@ class MemoryStateStore:
             snapshot_sha256=digest,
             committed_at_ms=now_ms,
         )
-        now = self._rows.get(row.shard.shard_id)
-        if now is None or (now.owner, now.claim_version) != (row.owner, row.claim_version) or now.sealed:
-            return check_same_write(written, now)
-        self._rows[row.shard.shard_id] = written
-        self._snapshots[row.shard.shard_id, digest] = snapshot
-        if row.snapshot_sha256 is not None and row.snapshot_sha256 != digest:
-            self._snapshots.pop((row.shard.shard_id, row.snapshot_sha256), None)
+        written = self._replace(row, written, snapshot)
         self._hook("commit", "after")
+        return written
+
+    def renew(self, row: ShardRow) -> ShardRow:
+        """Raise the claim_version and change nothing else."""
+        self._hook("renew", "before")
+        written = self._replace(row, replace(row, claim_version=row.claim_version + 1))
+        self._hook("renew", "after")
+        return written
+
+    def release(self, row: ShardRow) -> ShardRow:
+        """Leave the shard without an owner."""
+        self._hook("release", "before")
+        written = self._replace(row, replace(row, claim_version=row.claim_version + 1, owner=None))
+        self._hook("release", "after")
+        return written
+
+    def seal(self, row: ShardRow) -> ShardRow:
+        """Seal the shard if the row still has `row.claim_version`."""
+        self._hook("seal", "before")
+        now = self._rows.get(row.shard.shard_id)
+        if now is None or now.sealed or now.claim_version != row.claim_version:
+            return check_sealed(row, now)
+        written = self._rows[row.shard.shard_id] = replace(now, claim_version=now.claim_version + 1, sealed=True)
+        self._hook("seal", "after")
+        return written
+
+    def reduce(self, row: ShardRow, *, snapshot: bytes) -> ShardRow:
+        """Replace a sealed row's snapshot by what must be kept for ever."""
+        self._hook("reduce", "before")
+        written = replace(
+            row,
+            claim_version=row.claim_version + 1,
+            snapshot_bytes=len(snapshot),
+            snapshot_sha256=sha256(snapshot).hexdigest(),
+            sealed=True,
+        )
+        written = self._replace(row, written, snapshot)
+        self._hook("reduce", "after")
+        return written
+
+    def _replace(self, row: ShardRow, written: ShardRow, snapshot: bytes | None = None) -> ShardRow:
+        """Write `written` if `row` is there as it was read; only what `reduce` writes replaces a sealed row."""
+        shard_id, digest = row.shard.shard_id, written.snapshot_sha256
+        now = self._rows.get(shard_id)
+        if now is None or (now.owner, now.claim_version, now.sealed) != (row.owner, row.claim_version, written.sealed):
+            return check_same_write(written, now)
+        self._rows[shard_id] = written
+        if snapshot is not None and digest is not None:
+            self._snapshots[shard_id, digest] = snapshot
+            if row.snapshot_sha256 not in (None, digest):
+                self._snapshots.pop((shard_id, row.snapshot_sha256 or ""), None)
         return written
 
 

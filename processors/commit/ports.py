@@ -20,6 +20,7 @@ __all__ = [
     "Delivery",
     "Fenced",
     "ObjectStore",
+    "ParentBehind",
     "Receiver",
     "Receivers",
     "ShardRow",
@@ -50,16 +51,22 @@ class Backpressure(StreamgaugeError):
     """
 
 
+class ParentBehind(StreamgaugeError):
+    """A shard cannot begin yet: a parent still holds records that nobody has applied. Open it again a little later."""
+
+
 @dataclass(frozen=True, slots=True)
 class ShardRow:
     """A shard's row: the only commit point of what happens to the shard.
 
-    ``claim_version`` is raised by every write of the row (claim, commit, seal), so that (owner, claim_version) names
-    one write. ``position`` is that of the snapshot: the last position applied, None before the first commit that
-    applied one. ``start`` is where reading begins without one (an iterator type and its argument), fixed by the
-    pipeline's first start: ``TRIM_HORIZON`` or ``AT_TIMESTAMP <RFC 3339>``. ``snapshot_bytes`` is the snapshot's size,
-    0 without one; ``snapshot_object`` its name where it does not live in the row; ``committed_at_ms`` the clock of the
-    owner at its last commit. ``sealed`` rows refuse claims.
+    ``shard`` has the parents whose state it inherits: none where the pipeline began after them. ``owner`` is None
+    where nobody has claimed the shard, or its last owner released it. ``claim_version`` is raised by every write of
+    the row (claim, commit, renewal, release, seal), so that (owner, claim_version) names one write. ``position`` is
+    that of the snapshot: the last position applied, None before the first commit that applied one. ``start`` is where
+    reading begins without one (an iterator type and its argument), fixed by the pipeline's first start:
+    ``TRIM_HORIZON`` or ``AT_TIMESTAMP <RFC 3339>``. ``snapshot_bytes`` is the snapshot's size, 0 without one;
+    ``snapshot_object`` its name where it does not live in the row; ``committed_at_ms`` the clock of the owner at its
+    last commit. ``sealed`` rows refuse claims and commits: the shard was applied to its end, and its descendants go on.
     """
 
     shard: Shard
@@ -92,13 +99,16 @@ class StateStore(Protocol):
         """Write the row of a shard that has none; where there is one already, return that."""
         ...
 
-    def claim(self, shard_id: str, *, owner: str) -> ShardRow:
+    def claim(self, shard_id: str, *, owner: str, seen_version: int | None = None) -> ShardRow:
         """Make `owner` the shard's owner and raise its claim_version, which fences whoever held it.
+
+        With `seen_version` only if that is the row's claim_version still: so an observer takes a shard from the owner
+        that it saw do nothing, and not from the one that came after.
 
         Raises
         ------
         Fenced
-            The row is sealed, or there is none.
+            The row is sealed, there is none, or it has another version than `seen_version`.
         """
         ...
 
@@ -124,6 +134,53 @@ class StateStore(Protocol):
         ------
         Fenced
             Another owner, or another version, is in the row.
+        """
+        ...
+
+    def renew(self, row: ShardRow) -> ShardRow:
+        """Raise the claim_version and change nothing else, so that observers see that the owner lives.
+
+        Conflicts and lost answers as in `commit`.
+
+        Raises
+        ------
+        Fenced
+            As in `commit`.
+        """
+        ...
+
+    def release(self, row: ShardRow) -> ShardRow:
+        """Leave the shard without an owner, so that the next one need not wait. Conflicts as in `commit`.
+
+        Raises
+        ------
+        Fenced
+            As in `commit`.
+        """
+        ...
+
+    def seal(self, row: ShardRow) -> ShardRow:
+        """Seal the shard, whoever owns it, if the row still has `row.claim_version`; snapshot and counters stay.
+
+        The caller knows that the shard has been read to its end, and that `row.position` is its last one. A row that
+        is sealed already is success.
+
+        Raises
+        ------
+        Fenced
+            The row has another version: somebody is at work there.
+        """
+        ...
+
+    def reduce(self, row: ShardRow, *, snapshot: bytes) -> ShardRow:
+        """Replace a sealed row's snapshot, once its descendants have what is in it, by what must be kept for ever.
+
+        Conditional on `row.claim_version`, and read back as in `commit`.
+
+        Raises
+        ------
+        Fenced
+            The row is not sealed, or has another version.
         """
         ...
 

@@ -8,7 +8,7 @@ from streamgauge.events.records import Shard
 from streamgauge.processors.commit.ports import Fenced, ShardRow, StateStore
 from streamgauge.processors.core.container import SnapshotError
 
-__all__ = ["check_same_write", "check_snapshot", "new_row", "read_snapshot", "sealed_or_missing"]
+__all__ = ["check_claimed", "check_same_write", "check_sealed", "check_snapshot", "new_row", "read_snapshot"]
 
 # A reader that is no owner races with commits, each of which replaces the snapshot.
 _READ_ATTEMPTS = 10
@@ -19,7 +19,7 @@ def check_same_write(written: ShardRow, found: ShardRow | None) -> ShardRow:
     if found is not None and _identity(found) == _identity(written):
         return found
     holder = "the row is gone" if found is None else f"owner {found.owner} holds version {found.claim_version}"
-    if found is not None and found.sealed:
+    if found is not None and found.sealed and not written.sealed:
         holder = "the shard is sealed"
     raise Fenced(
         f"owner {written.owner} lost the shard before its version {written.claim_version} was saved: {holder}",
@@ -52,10 +52,28 @@ def new_row(shard: Shard, start: str) -> ShardRow:
     )
 
 
-def sealed_or_missing(shard_id: str, row: ShardRow | None) -> Fenced:
-    """Why a claim is refused."""
-    what = "the shard has no row" if row is None else "the shard is sealed: its descendants hold its state"
-    return Fenced(what, where=f"shard {shard_id}")
+def check_claimed(shard_id: str, found: ShardRow | None, *, owner: str, seen_version: int | None) -> ShardRow:
+    """Read back after a claim that was refused: the row if `owner` has it (the answer was lost), else `Fenced`."""
+    what = "the shard has no row"
+    if found is not None:
+        if seen_version is not None and found.owner == owner and not found.sealed:
+            return found
+        what = f"owner {found.owner} has written version {found.claim_version} meanwhile"
+        if found.sealed:
+            what = "the shard is sealed: its descendants hold its state"
+    raise Fenced(what, where=f"shard {shard_id}")
+
+
+def check_sealed(row: ShardRow, found: ShardRow | None) -> ShardRow:
+    """Read back after a seal that was refused: the row if it is sealed, else `Fenced`."""
+    if found is not None and found.sealed:
+        return found
+    holder = "the row is gone" if found is None else f"it is at version {found.claim_version}"
+    raise Fenced(
+        f"the shard was to be sealed at version {row.claim_version}, but {holder}",
+        where=f"shard {row.shard.shard_id}",
+        remedy="Somebody works on it; look again whether anything remains",
+    )
 
 
 def read_snapshot(store: StateStore, shard_id: str) -> tuple[ShardRow, bytes] | None:
@@ -83,4 +101,4 @@ def read_snapshot(store: StateStore, shard_id: str) -> tuple[ShardRow, bytes] | 
 
 
 def _identity(row: ShardRow) -> tuple[object, ...]:
-    return row.owner, row.claim_version, row.position, row.snapshot_sha256
+    return row.owner, row.claim_version, row.position, row.snapshot_sha256, row.sealed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -15,7 +16,7 @@ from streamgauge.processors.commit.dynamodb import DynamoDbStateStore
 from streamgauge.processors.commit.memory import MemoryStateStore
 from streamgauge.processors.commit.ports import Fenced, ShardRow, StateStore
 from streamgauge.processors.commit.s3 import S3ObjectStore
-from streamgauge.processors.commit.state_rows import read_snapshot
+from streamgauge.processors.commit.state_rows import new_row, read_snapshot
 
 LEFT, RIGHT = FULL_RANGE.even_parts(2)
 SHARD = Shard("shardId-000000000001", LEFT, ("shardId-000000000000",))
@@ -191,3 +192,142 @@ def test_hash_ranges_keep_all_their_bits(store: StateStore) -> None:
     odd = Shard("shardId-000000000009", HashRange(2**127 + 1, 2**128 - 1), ("a", "b"))
     store.create(odd, start="TRIM_HORIZON")
     assert store.row(odd.shard_id).shard == odd
+
+
+# --- renewals, releases, claims by an observer -----------------------------------------------------------------------
+
+
+def test_a_renewal_raises_the_version_and_changes_nothing_else(store: StateStore) -> None:
+    row = commit(store, claimed(store), b"state")
+    renewed = store.renew(row)
+    assert renewed == replace(row, claim_version=row.claim_version + 1) == store.row(SHARD.shard_id)
+    assert store.snapshot(renewed) == b"state"
+    assert commit(store, renewed, b"next").claim_version == renewed.claim_version + 1
+
+
+def test_a_renewal_made_again_after_its_answer_was_lost_is_success(store: StateStore) -> None:
+    row = claimed(store)
+    assert store.renew(row) == store.renew(row)
+    assert store.row(SHARD.shard_id).claim_version == 2
+
+
+@pytest.mark.parametrize("write", ["renew", "release"])
+def test_a_fenced_owner_can_neither_renew_nor_release(store: StateStore, write: str) -> None:
+    row = claimed(store, "zombie")
+    heir = store.claim(SHARD.shard_id, owner="heir")
+    with pytest.raises(Fenced, match="owner heir holds version 2"):
+        getattr(store, write)(row)
+    assert store.row(SHARD.shard_id) == heir
+
+
+def test_a_released_shard_has_no_owner_and_keeps_its_state(store: StateStore) -> None:
+    row = commit(store, claimed(store), b"state")
+    released = store.release(row)
+    assert released == store.release(row) == store.row(SHARD.shard_id)
+    assert (released.owner, released.claim_version, released.position) == (None, 3, AT)
+    with pytest.raises(Fenced):
+        commit(store, row, b"afterwards")
+    assert store.snapshot(store.claim(SHARD.shard_id, owner="next")) == b"state"
+
+
+def test_an_observers_claim_counts_only_while_the_row_is_as_it_was_seen(store: StateStore) -> None:
+    row = claimed(store, "idle")
+    heir = store.claim(SHARD.shard_id, owner="heir", seen_version=row.claim_version)
+    assert (heir.owner, heir.claim_version) == ("heir", 2)
+    with pytest.raises(Fenced, match="owner heir has written version 2"):
+        store.claim(SHARD.shard_id, owner="slow", seen_version=row.claim_version)
+    assert store.row(SHARD.shard_id) == heir
+
+
+def test_an_observers_claim_made_again_after_its_answer_was_lost_is_success(store: StateStore) -> None:
+    row = claimed(store, "idle")
+    heir = store.claim(SHARD.shard_id, owner="heir", seen_version=row.claim_version)
+    assert store.claim(SHARD.shard_id, owner="heir", seen_version=row.claim_version) == heir
+
+
+# --- sealing ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_seal_raises_the_version_and_keeps_position_and_snapshot(store: StateStore) -> None:
+    row = commit(store, claimed(store), b"state")
+    sealed = store.seal(row)
+    assert sealed == replace(row, claim_version=row.claim_version + 1, sealed=True) == store.row(SHARD.shard_id)
+    assert store.snapshot(sealed) == b"state"
+
+
+def test_a_shard_is_sealed_whoever_owns_it_and_even_if_nobody_does(store: StateStore) -> None:
+    claimed(store, "owner")
+    assert store.seal(store.row(SHARD.shard_id)).sealed
+    store.create(OTHER, start="TRIM_HORIZON")
+    sealed = store.seal(store.row(OTHER.shard_id))
+    assert (sealed.sealed, sealed.owner, sealed.claim_version) == (True, None, 1)
+
+
+def test_sealing_what_is_sealed_is_success_and_writes_nothing(store: StateStore) -> None:
+    row = commit(store, claimed(store), b"state")
+    sealed = store.seal(row)
+    assert store.seal(row) == store.seal(sealed) == sealed == store.row(SHARD.shard_id)
+
+
+@pytest.mark.parametrize("write", ["commit", "claim", "renew"])
+def test_a_shard_that_moved_since_it_was_looked_at_is_not_sealed(store: StateStore, write: str) -> None:
+    row = claimed(store)
+    if write == "claim":
+        store.claim(SHARD.shard_id, owner="second")
+    else:
+        _ = commit(store, row) if write == "commit" else store.renew(row)
+    with pytest.raises(Fenced, match="sealed at version 1, but it is at version 2"):
+        store.seal(row)
+    assert not store.row(SHARD.shard_id).sealed
+
+
+def test_a_shard_without_a_row_is_not_sealed(store: StateStore) -> None:
+    with pytest.raises(Fenced, match="the row is gone"):
+        store.seal(new_row(SHARD, "TRIM_HORIZON"))
+
+
+WRITES: dict[str, Callable[[StateStore, ShardRow], object]] = {
+    "commit": lambda store, row: commit(store, row, b"after the seal"),
+    "claim": lambda store, row: store.claim(row.shard.shard_id, owner="heir"),
+    "observer's claim": lambda store, row: store.claim(
+        row.shard.shard_id, owner="heir", seen_version=row.claim_version
+    ),
+    "renew": lambda store, row: store.renew(row),
+    "release": lambda store, row: store.release(row),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("knows_the_version", [False, True])
+def test_a_sealed_shard_refuses_whatever_its_owner_or_another_writes(
+    store: StateStore, write: str, knows_the_version: bool
+) -> None:
+    row = commit(store, claimed(store, "zombie"), b"last state")
+    sealed = store.seal(row)
+    if knows_the_version:
+        row = replace(row, claim_version=sealed.claim_version)
+    with pytest.raises(Fenced, match="sealed"):
+        WRITES[write](store, row)
+    assert read_snapshot(store, SHARD.shard_id) == (sealed, b"last state")
+
+
+def test_a_sealed_snapshot_is_reduced_to_what_must_stay(store: StateStore) -> None:
+    sealed = store.seal(commit(store, claimed(store), b"whole state"))
+    reduced = store.reduce(sealed, snapshot=b"counters")
+    assert store.row(SHARD.shard_id) == reduced == store.reduce(sealed, snapshot=b"counters")
+    assert (reduced.sealed, reduced.position, reduced.snapshot_bytes) == (True, AT, 8)
+    assert read_snapshot(store, SHARD.shard_id) == (reduced, b"counters")
+    with pytest.raises(Fenced, match="replaced"):
+        store.snapshot(sealed)
+
+
+def test_a_sealed_shard_that_was_released_can_be_reduced(store: StateStore) -> None:
+    sealed = store.seal(store.release(commit(store, claimed(store), b"whole state")))
+    assert store.snapshot(store.reduce(sealed, snapshot=b"counters")) == b"counters"
+
+
+def test_only_a_sealed_snapshot_is_reduced(store: StateStore) -> None:
+    row = commit(store, claimed(store), b"whole state")
+    with pytest.raises(Fenced):
+        store.reduce(row, snapshot=b"counters")
+    assert read_snapshot(store, SHARD.shard_id) == (row, b"whole state")

@@ -265,3 +265,16 @@ def test_more_rows_than_a_page_are_all_read(aws: Aws) -> None:
     for number in range(15):
         store.create(Shard(f"shardId-{number:012}", FULL_RANGE), start=long_start)
     assert len(store.rows()) == 15
+
+
+def test_reducing_a_sealed_shard_leaves_nothing_in_its_folder(aws: Aws) -> None:
+    zombie, zombie_row = aws.claimed("zombie")
+    zombie_row = commit(zombie, zombie_row, LARGE)
+    store = aws.store()
+    row = commit(store, store.claim(SHARD.shard_id, owner="heir"), LARGE + b"2")
+    sealed = store.seal(row)
+    with pytest.raises(Fenced, match="sealed"):
+        commit(zombie, zombie_row, LARGE + b"zombie's")
+    store.reduce(sealed, snapshot=b"counters")
+    assert aws.objects.names("") == []
+    assert read_snapshot(store, SHARD.shard_id)[1] == b"counters"
