@@ -13,10 +13,13 @@ import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
 from streamgauge.events.catalogue import Catalogue
+from streamgauge.events.hash_key import FULL_RANGE
 from streamgauge.events.mapping import EventMapping
+from streamgauge.events.records import Shard
 from streamgauge.processors.commit.aws_errors import AWS_ERRORS, reason_of
 from streamgauge.processors.commit.ports import StoreUnavailable
 from streamgauge.sinks.archive.columns import raw_tables
+from streamgauge.sinks.archive.layout import DELIVERY_PREFIX
 from streamgauge.sinks.archive.objects import ArchiveObjects
 from streamgauge.sinks.delivery.rows import RecordReader
 from streamgauge.sinks.delivery.settings import DeliverySettings
@@ -94,6 +97,8 @@ class Delivery:
         self._next_list_ms: int | None = None
         self._next_read_ms: dict[str, int] = {}
         self._trouble: str | None = None
+        # Shards that were in the archive at the start.
+        self._delivered: set[str] | None = None
 
     @property
     def progress(self) -> DeliveryProgress:
@@ -154,10 +159,26 @@ class Delivery:
             self._try_again(error)
             self._next_list_ms = now_ms + _BACK_OFF_MS
             return
-        # What the stream has forgotten and delivery has not finished is still tried, so that it is not lost silently.
-        known = self._listed | {entry.shard.shard_id: entry for entry in listed}
-        self._listed = dict(sorted(known.items()))
+        self._listed = {entry.shard.shard_id: entry for entry in listed}
+        try:
+            self._abandon_forgotten(now_ms)
+        except StoreUnavailable as error:
+            self._trouble = str(error)
+            self._next_list_ms = now_ms + _BACK_OFF_MS
+            return
         self._next_list_ms = now_ms + self._settings.list_interval_ms
+
+    def _abandon_forgotten(self, now_ms: int) -> None:
+        """What the stream has forgotten before it was delivered whole must not be lost silently."""
+        if self._delivered is None:
+            names = self._context.objects.names(DELIVERY_PREFIX)
+            self._delivered = {name.removeprefix(DELIVERY_PREFIX).partition("/")[0] for name in names}
+        for shard_id in sorted((self._delivered | self._shards.keys()) - self._listed.keys()):
+            shard = self._shards.get(shard_id)
+            if shard is None:
+                shard = self._shards[shard_id] = ShardDelivery(Shard(shard_id, FULL_RANGE), self._context)
+            shard.abandon(now_ms)
+            self._next_read_ms.pop(shard_id, None)
 
     def _may_read(self, listed: ListedShard) -> bool:
         if listed.shard.shard_id in self._shards:

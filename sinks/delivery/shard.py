@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -26,14 +25,12 @@ from streamgauge.sinks.archive.ranges import (
     range_name,
     range_prefix,
 )
-from streamgauge.sinks.delivery.parquet import encode_parquet
-from streamgauge.sinks.delivery.rows import RecordReader, Row
+from streamgauge.sinks.delivery.held import Held, Inputs, encode_held, full_range
+from streamgauge.sinks.delivery.rows import RecordReader
 from streamgauge.sinks.delivery.settings import DeliverySettings
-from streamgauge.sinks.delivery.stream import KinesisReader, ShardReader, TrimmedRecords
+from streamgauge.sinks.delivery.stream import GAP_REMEDY, KinesisReader, ShardReader, TrimmedRecords
 
 __all__ = ["Counts", "DeliveryConflict", "ShardContext", "ShardDelivery"]
-
-_HOUR_MS = 3_600_000
 
 
 class DeliveryConflict(StreamgaugeError):
@@ -65,33 +62,6 @@ class ShardContext:
     counts: Counts
 
 
-class _Held(NamedTuple):
-    record: StreamRecord
-    rows: list[Row]
-
-
-class _Inputs(NamedTuple):
-    """Which parts of which inputs have ended in the shard, and whether the shard ends with an ended input."""
-
-    parts: Mapping[str, tuple[int, ...]]
-    ended: bool
-
-    def after(self, held: Sequence[_Held]) -> _Inputs:
-        parts, ended = dict(self.parts), self.ended
-        for row in (row for entry in held for row in entry.rows):
-            end = row.end_of_input
-            if end is None:
-                ended = ended and row.table in (layout.CONTROL, layout.LEDGER)
-                continue
-            name = f"{end.parts}:{end.input}"
-            seen = {*parts.pop(name, ()), end.part}
-            if len(seen) == end.parts:
-                ended = True
-            else:
-                parts[name] = tuple(sorted(seen))
-        return _Inputs(parts, ended)
-
-
 class ShardDelivery:
     """One shard. Live: all but the ranges in the archive, from which a new one starts.
 
@@ -106,15 +76,16 @@ class ShardDelivery:
     def __init__(self, shard: Shard, context: ShardContext) -> None:
         self.shard = shard
         self._context = context
-        self._held: list[_Held] = []
+        self._held: list[Held] = []
         self._held_since_ms = 0
         self._gap: str | None = None
         self._read_to_end = False
         self._pending: DeliveredRange | None = None
         self._bodies: dict[str, bytes] = {}
+        self._created: set[str] = set()
         self._number = 0
         self._after: str | None = None
-        self._inputs = _Inputs({}, ended=False)
+        self._inputs = Inputs({}, ended=False)
         self.closed = False
         self.behind_ms: int | None = None
         self._recover()
@@ -157,7 +128,7 @@ class ShardDelivery:
         if read.records and not self._held:
             self._held_since_ms = now_ms
         reader = self._context.reader
-        self._held += [_Held(record, reader.read(record, self.shard)) for record in self._wanted(read.records)]
+        self._held += [Held(record, reader.read(record, self.shard)) for record in self._wanted(read.records)]
         self.behind_ms = read.behind_ms
         self._read_to_end = read.ended
         return bool(read.records)
@@ -180,6 +151,33 @@ class ShardDelivery:
                 self._pending = self._write_down(count)
             if not self._finish(self._pending, now_ms):
                 return
+
+    def abandon(self, now_ms: int) -> None:
+        """Close a shard that the stream has forgotten before its end was delivered: what was read is written, the rest
+        is a gap, and it is written down.
+
+        Raises
+        ------
+        TrimmedRecords
+            Gaps are not accepted.
+        StoreUnavailable, StoreRefused, DeliveryConflict
+            As `advance`.
+        """
+        if self.closed:
+            return
+        error = TrimmedRecords(
+            "the stream has forgotten the shard, whose end was not delivered",
+            where=f"{self._context.stream}, shard {self.shard.shard_id}, after {self._after}",
+            remedy=GAP_REMEDY,
+        )
+        if not self._context.accept_gap:
+            raise error
+        if self._held:
+            self.advance(now_ms, flush=True)
+        self._held = []
+        self._accept_gap(error)
+        self._read_to_end = True
+        self.advance(now_ms)
 
     def _recover(self) -> None:
         names = self._context.objects.names(range_prefix(self.shard.shard_id))
@@ -219,20 +217,14 @@ class ShardDelivery:
 
     def _due(self, now_ms: int, *, flush: bool) -> int:
         """How many of the records held make the next range; 0 for none yet."""
-        settings = self._context.settings
-        rows = size = 0
-        hour: int | None = None
-        for index, (record, record_rows) in enumerate(self._held):
-            arrival_hour = record.arrival_ms // _HOUR_MS
-            if hour is not None and arrival_hour > hour:
-                return index
-            hour = arrival_hour if hour is None else hour
-            rows += len(record_rows)
-            size += len(record.data)
-            if rows >= settings.max_rows or size >= settings.max_bytes:
-                return index + 1
-        old = bool(self._held) and now_ms - self._held_since_ms >= settings.max_age_ms
+        full = full_range(self._held, self._context.settings)
+        if full:
+            return full
+        old = bool(self._held) and now_ms - self._held_since_ms >= self._context.settings.max_age_ms
         return len(self._held) if flush or old or self._read_to_end else 0
+
+    def _encode(self, held: Sequence[Held]) -> tuple[dict[str, bytes], tuple[RangeObject, ...]]:
+        return encode_held(self.shard.shard_id, held, self._context.schemas)
 
     def _write_down(self, count: int) -> DeliveredRange:
         """Propose the range of the first `count` records; return it, or another deliverer's of the same number."""
@@ -286,7 +278,12 @@ class ShardDelivery:
     def _create(self, pending: DeliveredRange) -> None:
         counts = self._context.counts
         for item in pending.objects:
-            if self._context.objects.create(item.name, self._bodies[item.name]):
+            # Where an outage ended the last try, this one goes on.
+            if item.name in self._created:
+                continue
+            is_new = self._context.objects.create(item.name, self._bodies[item.name])
+            self._created.add(item.name)
+            if is_new:
                 counts.objects += 1
                 counts.bytes += len(self._bodies[item.name])
                 partition = layout.parse_name(item.name)
@@ -296,30 +293,10 @@ class ShardDelivery:
     def _adopt(self, whole: DeliveredRange) -> None:
         self._number = whole.number + 1
         self._after = whole.after if whole.last is None else whole.last
-        self._inputs = _Inputs(whole.input_parts, whole.ended)
+        self._inputs = Inputs(whole.input_parts, whole.ended)
         self.closed = whole.closed
         self._pending, self._bodies, self._gap = None, {}, None
-
-    def _encode(self, held: Sequence[_Held]) -> tuple[dict[str, bytes], tuple[RangeObject, ...]]:
-        if not held:
-            return {}, ()
-        stem = f"{self.shard.shard_id}-{held[0].record.sequence_number}-{held[-1].record.sequence_number}"
-        parts: dict[layout.Partition, list[Mapping[str, object]]] = defaultdict(list)
-        known: dict[tuple[str, int], layout.Partition] = {}
-        for record, rows in held:
-            hour = record.arrival_ms // _HOUR_MS
-            for row in rows:
-                partition = known.get((row.table, hour))
-                if partition is None:
-                    partition = known[row.table, hour] = layout.partition_of(row.table, record.arrival_ms)
-                parts[partition].append(row.columns)
-        bodies: dict[str, bytes] = {}
-        objects: list[RangeObject] = []
-        for partition in sorted(parts):
-            name = f"{partition.prefix}{stem}.parquet"
-            bodies[name] = encode_parquet(parts[partition], self._context.schemas[partition.table])
-            objects.append(RangeObject(name, len(parts[partition])))
-        return bodies, tuple(objects)
+        self._created.clear()
 
     def _difference(self, pending: DeliveredRange) -> str:
         if pending.catalogue != self._context.catalogue:

@@ -18,6 +18,7 @@ from streamgauge.events.records import Shard, StreamRecord
 from streamgauge.processors.commit.aws_errors import AWS_ERRORS, error_code, is_transient, reason_of
 
 __all__ = [
+    "GAP_REMEDY",
     "KinesisReader",
     "ListedShard",
     "Read",
@@ -28,6 +29,8 @@ __all__ = [
     "may_pass",
     "unreadable",
 ]
+
+GAP_REMEDY = "Deliver with --accept-gap to go on with what is left; the gap is written down"
 
 _RECORDS_PER_CALL = 10_000
 
@@ -208,7 +211,7 @@ class ShardReader:
         raise TrimmedRecords(
             "the stream has trimmed records that were not delivered yet",
             where=f"{self._stream}, shard {self._shard_id}, after {awaited}",
-            remedy="Deliver with --accept-gap to go on from the oldest record that is left; the gap is written down",
+            remedy=GAP_REMEDY,
         )
 
 

@@ -32,6 +32,7 @@ from streamgauge.events.kpl import KPL_MAGIC
 from streamgauge.events.mapping import parse_mapping
 from streamgauge.infra.local.kinesis.faults import Fault, Rule, ScriptedFaults
 from streamgauge.infra.local.kinesis.model import PutEntry
+from streamgauge.processors.commit.ports import StoreUnavailable
 from streamgauge.sinks.archive.layout import CONTROL, LEDGER, MISROUTED, UNARCHIVABLE
 from streamgauge.sinks.archive.objects import FolderObjects
 from streamgauge.sinks.archive.tables import ArchiveTables
@@ -449,3 +450,59 @@ def test_a_child_is_read_once_its_parent_is_whole(world: StreamWorld) -> None:
     assert world.rows(WEATHER) == []
     world.run(delivery)
     assert [row["id"] for row in world.rows(WEATHER)] == ["0", "1"]
+
+
+def test_a_shard_that_the_stream_forgot_before_its_end_was_delivered_is_not_lost_silently(world: StreamWorld) -> None:
+    world.put_plain(event(0))
+    world.deliver()
+    parent = world.model.list_shards(STREAM, now_ms=world.now_ms)[0][0]
+    world.put_plain(event(1))
+    world.model.split_shard(STREAM, parent.shard_id, 2**127, now_ms=world.now_ms)
+    world.pass_time(26 * HOUR_MS)
+    world.put_plain(event(2))
+    assert parent.shard_id not in {each.shard_id for each in world.model.list_shards(STREAM, now_ms=world.now_ms)[0]}
+    with pytest.raises(TrimmedRecords, match="forgotten the shard"):
+        world.deliver()
+    world.deliver(accept_gap=True)
+    assert [row["id"] for row in world.rows(WEATHER)] == ["0", "2"]
+    last = [item for item in ArchiveTables(world.files, CATALOGUE).ranges if item.shard_id == parent.shard_id][-1]
+    assert last.closed and last.gap is not None
+    world.deliver()
+
+
+def test_a_shard_delivered_to_its_end_may_be_forgotten(world: StreamWorld) -> None:
+    world.put_plain(event(0))
+    parent = world.model.list_shards(STREAM, now_ms=world.now_ms)[0][0]
+    world.model.split_shard(STREAM, parent.shard_id, 2**127, now_ms=world.now_ms)
+    world.pass_time(60_000)
+    delivery = world.deliver()
+    world.pass_time(26 * HOUR_MS)
+    world.run(delivery)
+    world.deliver()
+    assert len(world.rows(WEATHER)) == 1
+
+
+class FailingObjects(FolderObjects):
+    """An archive that is down for a while; every second creation that it takes seems to have failed."""
+
+    calls = 0
+
+    def create(self, name: str, body: bytes) -> bool:
+        self.calls += 1
+        if self.calls < 4:
+            raise StoreUnavailable("down", where="archive")
+        created = super().create(name, body)
+        if self.calls % 2:
+            raise StoreUnavailable("the answer was lost", where="archive")
+        return created
+
+
+def test_an_archive_that_is_down_delays_and_loses_nothing(world: StreamWorld) -> None:
+    delivery = world.delivery(objects=FailingObjects(world.root), settings=DeliverySettings(max_rows=2))
+    world.put(*everything(9))
+    delivery.step(world.now_ms)
+    assert delivery.progress.trouble == "archive: down"
+    world.run(delivery, steps=40, flush=False)
+    assert delivery.progress.trouble is None
+    world.run(world.delivery())
+    assert len(set(world.positions(TABLES))) == len(world.positions(TABLES)) == 17
