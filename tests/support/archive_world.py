@@ -323,7 +323,7 @@ class PipelineWorld(StreamWorld):
         self.engine = core_engine(self.arn)
         self.crossings: MemoryReceiver[ThresholdEvent] = MemoryReceiver("crossings")
         self.served: MemoryReceiver[PaneBatch] = MemoryReceiver("served")
-        self._iterators: dict[str, str | None] = {}
+        self._last: dict[str, str] = {}
         self._sessions: dict[str, ShardSession] = {}
 
     def process(self) -> None:
@@ -343,13 +343,17 @@ class PipelineWorld(StreamWorld):
                     now_ms=lambda: self.now_ms,
                     engine=self.engine,
                 )
-                self._iterators[shard.shard_id] = self.model.get_shard_iterator(
-                    STREAM, shard.shard_id, "TRIM_HORIZON", now_ms=self.now_ms
-                )
-            iterator = self._iterators[shard.shard_id]
-            assert iterator is not None
+            last = self._last.get(shard.shard_id)
+            iterator = self.model.get_shard_iterator(
+                STREAM,
+                shard.shard_id,
+                "TRIM_HORIZON" if last is None else "AFTER_SEQUENCE_NUMBER",
+                now_ms=self.now_ms,
+                sequence_number=last,
+            )
             read = self.model.get_records(iterator, now_ms=self.now_ms)
-            self._iterators[shard.shard_id] = read.next_iterator
+            if read.records:
+                self._last[shard.shard_id] = read.records[-1].sequence_number
             session.apply(read.records)
             session.commit()
 
