@@ -44,6 +44,9 @@ _FORMATS = (
     "%m/%d/%Y %H:%M",
     "%Y-%m-%d",
 )
+# Of a column that nobody named, so many values must be times for it to be one.
+_TIMES_SHARE_MIN = 0.9
+_PROBED_TIMES = 500
 # Between 1973 and 2096: other integers are hardly times.
 _EPOCHS = ((EPOCH_MS, 10**11, 4 * 10**12), (EPOCH_S, 10**8, 4 * 10**9))
 
@@ -150,7 +153,8 @@ def _guess_time(columns: Mapping[str, Sequence[object]], given: str | None, wher
     candidates = []
     for place, (name, values) in enumerate(columns.items()):
         if given in (None, name):
-            time_format = _time_format(values)
+            # Somebody who names the column knows that it holds times: then the best format will do.
+            time_format = _time_format(values, share_min=0.0 if given else _TIMES_SHARE_MIN)
             if time_format is not None:
                 hinted = bool(_TIME_NAME.search(name))
                 is_epoch = time_format in (EPOCH_S, EPOCH_MS)
@@ -164,19 +168,22 @@ def _guess_time(columns: Mapping[str, Sequence[object]], given: str | None, wher
     return name, time_format
 
 
-def _time_format(values: Sequence[object]) -> str | None:
-    """The format that all values have."""
+def _time_format(values: Sequence[object], *, share_min: float) -> str | None:
+    """The format that most values have; None if no more than `share_min` of them have one. A few rows may be bad."""
     present = [value for value in values if value is not None]
-    if not present:
-        return None
-    if all(isinstance(value, int | float) or _NUMBER.fullmatch(str(value)) for value in present):
-        numbers = [float(str(value)) for value in present if not isinstance(value, bool)]
-        for time_format, low, high in _EPOCHS:
-            if numbers and low <= min(numbers) and max(numbers) <= high:
-                return time_format
-        return None
-    # Most columns fail at the first value.
-    return next((each for each in _FORMATS if all(_is_time(value, each) for value in present)), None)
+    # Evenly over the file: its beginning may not be like the rest.
+    probe = present[:: max(1, len(present) // _PROBED_TIMES)]
+    numbers = [
+        float(str(value)) for value in probe if not isinstance(value, bool) and _NUMBER.fullmatch(str(value).strip())
+    ]
+    counts = {time_format: sum(low <= number <= high for number in numbers) for time_format, low, high in _EPOCHS}
+    texts = [value for value in probe if isinstance(value, str)]
+    for time_format in _FORMATS:
+        # Most columns hold no times: one value in ten tells.
+        if any(_is_time(value, time_format) for value in texts[::10]) or len(texts) < _PROBED_TIMES:
+            counts[time_format] = sum(_is_time(value, time_format) for value in texts)
+    best = max(counts, key=lambda time_format: counts[time_format])
+    return best if counts[best] > share_min * len(probe) else None
 
 
 def _is_time(value: object, time_format: str) -> bool:
