@@ -27,6 +27,9 @@ from streamgauge.producers.load.run import LoadProgress, LoadSummary, run_file, 
 
 __all__ = ["command"]
 
+# Long enough for throttling to pass; without a bound a dead stream would hold the command for the resend horizon.
+_CLOSE_TIMEOUT_S = 60.0
+
 
 @click.command("produce")
 @click.option("--pipeline", metavar="FILE", help="The pipeline file; that of the local stack without.")
@@ -109,7 +112,13 @@ def command(
             show = partial(_show, line)
             if from_file is None:
                 summary = run_load(
-                    producer, load, definition.catalogue, stop=stop, on_progress=show, end_of_input=ending
+                    producer,
+                    load,
+                    definition.catalogue,
+                    stop=stop,
+                    on_progress=show,
+                    end_of_input=ending,
+                    close_timeout_s=_CLOSE_TIMEOUT_S,
                 )
             else:
                 summary = run_file(
@@ -122,6 +131,7 @@ def command(
                     stop=stop,
                     on_progress=show,
                     end_of_input=ending,
+                    close_timeout_s=_CLOSE_TIMEOUT_S,
                 )
     return _report(summary, definition, as_json=as_json)
 
