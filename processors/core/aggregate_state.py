@@ -77,21 +77,21 @@ class AggregateState:
         """Whether the events at `rows` can be applied for certain without a sum of integers leaving 64 bits."""
         return self._panes.accumulators.reserve(batch.fields, rows)
 
-    def overflows(self, batch: EventBatch, row: int, selection: Selection, watermark_ms: int) -> str | None:
+    def overflows(self, batch: EventBatch, row: int, selection: Selection, closed_to_ms: int) -> str | None:
         """The field whose sum of integers the event at `row`, applied next, would take out of 64 bits."""
         if selection.passed is not None and not selection.passed[row]:
             return None
-        slot = self._panes.slot_for(int(batch.time_ms[row]), int(selection.codes[row]), watermark_ms)
+        slot = self._panes.slot_for(int(batch.time_ms[row]), int(selection.codes[row]), closed_to_ms)
         return None if slot is None else self._panes.accumulators.overflows(batch.fields, row, slot)
 
     def apply(self, batch: EventBatch, rows: NDArray[np.int64], selection: Selection, timeline: Timeline) -> Applied:
         """Apply the accepted events at `rows`, which make up the events of `timeline`."""
-        steps = timeline.event_steps
+        steps, closed_to_ms = timeline.event_steps, timeline.closed_to_ms
         if selection.passed is not None:
             passed = selection.passed[rows]
             self._counters.filtered += len(rows) - int(np.count_nonzero(passed))
-            rows, steps = rows[passed], steps[passed]
-        events = WindowEvents(batch.time_ms[rows], selection.codes[rows], steps, rows, batch.fields)
+            rows, steps, closed_to_ms = rows[passed], steps[passed], closed_to_ms[passed]
+        events = WindowEvents(batch.time_ms[rows], selection.codes[rows], steps, closed_to_ms, rows, batch.fields)
         emission, too_late = self._panes.apply(events, timeline.watermarks)
         self._counters.late += len(too_late)
         self._counters.applied += len(rows) - len(too_late)

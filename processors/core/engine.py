@@ -179,9 +179,12 @@ class Engine:
                 self._advance_one(work, rows[index : index + 1])
 
     def _advance_one(self, work: Work, row: NDArray[np.int64]) -> None:
-        watermark_ms = NEVER if self.watermark_ms is None else self.watermark_ms
+        closed_to_ms = NEVER if self.watermark_ms is None else self.watermark_ms
+        floors_ms = self._watermark.floors_ms(work.batch.partition_keys, row)
+        if floors_ms is not None:
+            closed_to_ms = max(closed_to_ms, int(floors_ms[0]))
         for aggregate, selection in zip(self._aggregates, work.selections, strict=True):
-            field = aggregate.overflows(work.batch, int(row[0]), selection, watermark_ms)
+            field = aggregate.overflows(work.batch, int(row[0]), selection, closed_to_ms)
             if field is not None:
                 detail = f"the sum of {field} would not fit into 64 bits"
                 work.effects.failed.append(work.failed(int(row[0]), FailureReason.OVERFLOW, detail))
@@ -201,6 +204,7 @@ class Engine:
             batch.time_ms[rows],
             work.arrival_ms[batch.record[rows]],
             list(zip(places, [control.body for control in controls], strict=True)),
+            self._watermark.floors_ms(batch.partition_keys, rows),
         )
         crossings: list[Crossing] = []
         late: list[tuple[int, LateEvent]] = []

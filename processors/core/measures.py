@@ -78,10 +78,9 @@ class Accumulators:
             if self._peaks[accumulator.name] + added > _INT64.max:
                 self._peaks[accumulator.name] = self._highest(accumulator.name)
             bounds[accumulator.name] = self._peaks[accumulator.name] + added
-        if any(bound > _INT64.max for bound in bounds.values()):
-            return False
-        self._peaks.update(bounds)
-        return True
+        # Where the answer is no, events are added one by one, and those that do not fit are left out.
+        self._peaks.update({name: min(bound, int(_INT64.max)) for name, bound in bounds.items()})
+        return all(bound <= _INT64.max for bound in bounds.values())
 
     def measure_peaks(self) -> None:
         """Take the bounds of `reserve` from the pane rows, as after a restore."""

@@ -150,7 +150,7 @@ class Rule:
 
     def _run(self, reading: _Reading, code: int, start: int) -> tuple[dict[int, int], bool]:
         """The crossings that the key's closed panes should have, from `start` on, by row; and the state after them."""
-        starts = reading.closed_starts
+        starts = reading.starts
         slots = self._slots.find(starts, np.full(len(starts), code, dtype=np.int64))
         starts, slots = starts[slots != 0], slots[slots != 0]
         split = int(np.searchsorted(starts, start))
@@ -239,9 +239,9 @@ class _Reading:
         self.crossings: list[Crossing] = []
 
     @cached_property
-    def closed_starts(self) -> NDArray[np.int64]:
-        """The windows whose panes a correction may reach; those that close later in the batch have not been read."""
-        return self._panes.closed_starts()
+    def starts(self) -> NDArray[np.int64]:
+        """The windows that have panes; those that no emission has shown yet have no crossing to change."""
+        return self._panes.starts()
 
     @cached_property
     def _rows_of(self) -> dict[int, list[int]]:

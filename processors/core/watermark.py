@@ -5,9 +5,10 @@ it never falls. Where no events come, only ticks and the end of the input raise 
 windows that contain E: so what waits is closed, and nothing that could still come is made late before its time.
 
 An event is judged by the watermark that it itself has raised. That is the same as judging it by the one before it: an
-event at t raises the watermark to t - bound at most, which lies before the end of the window that contains t.
+event at t raises the watermark to t - bound at most, which lies before the end of the window that contains t. Where the
+shard's parents had closed windows beyond its watermark, the event is judged by the floor there (see `floors`).
 
-See ``docs/adr/0008-panes-watermarks-thresholds.md``.
+See ``docs/adr/0008-panes-watermarks-thresholds.md`` and ``docs/adr/0017-resharding.md``.
 """
 
 from __future__ import annotations
@@ -21,14 +22,13 @@ from numpy.typing import NDArray
 
 from streamgauge.events.control import END_OF_INPUT, TICK, EndOfInput, Tick
 from streamgauge.events.envelope import Event, InvalidEvent
+from streamgauge.events.hash_key import HashRange
 from streamgauge.processors.core.columns import integers, texts
 from streamgauge.processors.core.container import Columns
 from streamgauge.processors.core.definition import TumblingWindow
+from streamgauge.processors.core.floors import NEVER, Floor, Floors
 
 __all__ = ["NEVER", "Timeline", "Watermark", "parse_control"]
-
-NEVER = int(np.iinfo(np.int64).min)
-"""Stands for no instant yet: before every other."""
 
 
 class Timeline(NamedTuple):
@@ -38,10 +38,13 @@ class Timeline(NamedTuple):
         Milliseconds, or `NEVER`; not falling.
     event_steps : int64, shape (n,)
         The step of each of the n events.
+    closed_to_ms : int64, shape (n,)
+        Up to where windows have closed for each event: the watermark at its step, or the floor of its key.
     """
 
     watermarks: NDArray[np.int64]
     event_steps: NDArray[np.int64]
+    closed_to_ms: NDArray[np.int64]
 
 
 def parse_control(event: Event) -> Tick | EndOfInput:
@@ -85,6 +88,9 @@ class Watermark:
         self._highest_ms = NEVER
         self._highest_arrival_ms = NEVER
         self._arrival_ms = NEVER
+        # The latest event time that any pane of the shard may hold: E, but after a merge another parent's may be later.
+        self._latest_ms = NEVER
+        self._floors = Floors()
         self._parts: dict[tuple[str, int], set[int]] = {}
         self._input_ended = False
 
@@ -105,11 +111,16 @@ class Watermark:
             self._arrival_ms = int(running[-1])
         return running
 
+    def floors_ms(self, partition_keys: Sequence[str], rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """The floors of the partition keys at `rows`, `NEVER` where there is none; None if the shard has no floors."""
+        return self._floors.of([partition_keys[row] for row in rows.tolist()]) if self._floors else None
+
     def run(
         self,
         times_ms: NDArray[np.int64],
         arrival_ms: NDArray[np.int64],
         controls: Sequence[tuple[int, Tick | EndOfInput]],
+        floors_ms: NDArray[np.int64] | None = None,
     ) -> Timeline:
         """Let accepted events and control records pass.
 
@@ -119,6 +130,8 @@ class Watermark:
             Event times, and the running maximum of arrival at each.
         controls
             In stream order, each with the number of events that stand before it.
+        floors_ms : int64, shape (n,)
+            As `floors_ms` gave them.
         """
         n = len(times_ms)
         watermarks = np.empty(n + len(controls), dtype=np.int64)
@@ -135,7 +148,11 @@ class Watermark:
         steps = np.arange(n, dtype=np.int64)
         if controls:
             steps += np.searchsorted(np.array([place for place, _ in controls]), steps, side="right")
-        return Timeline(watermarks, steps)
+        closed_to_ms = watermarks[steps] if controls else watermarks
+        if floors_ms is not None:
+            closed_to_ms = np.maximum(closed_to_ms, floors_ms)
+            self._floors.drop(self._watermark_ms)
+        return Timeline(watermarks, steps, closed_to_ms)
 
     def _events(self, times_ms: NDArray[np.int64], arrival_ms: NDArray[np.int64]) -> NDArray[np.int64]:
         if not len(times_ms):
@@ -146,6 +163,7 @@ class Watermark:
         if last > self._highest_ms:
             self._highest_ms = last
             self._highest_arrival_ms = int(arrival_ms[np.searchsorted(highest, last)])
+            self._latest_ms = max(self._latest_ms, last)
         self._watermark_ms = int(watermarks[-1])
         self._input_ended = False
         return watermarks
@@ -154,7 +172,7 @@ class Watermark:
         # A duplicate gives the same bound again, one that runs behind a lower one: neither moves the maximum.
         if self._highest_ms != NEVER:
             idle_ms = tick.at_ms - self._highest_arrival_ms
-            self._raise(min(self._highest_ms - self._bound_ms + idle_ms, self._end_of_highest()))
+            self._raise(min(self._highest_ms - self._bound_ms + idle_ms, self._end_of_latest()))
 
     def _end_of_input(self, end: EndOfInput) -> None:
         parts = self._parts.setdefault((end.input, end.parts), set())
@@ -164,15 +182,52 @@ class Watermark:
         if before < len(parts) == end.parts:
             self._input_ended = True
             if self._highest_ms != NEVER:
-                self._raise(self._end_of_highest())
+                self._raise(self._end_of_latest())
 
     def _raise(self, to_ms: int) -> None:
         self._watermark_ms = max(self._watermark_ms, to_ms)
 
-    def _end_of_highest(self) -> int:
-        """The latest end of any aggregate's window that contains E."""
-        highest = self._highest_ms
-        return max((highest - highest % window.size_ms + window.size_ms for window in self._windows), default=highest)
+    def _end_of_latest(self) -> int:
+        """The latest end of any aggregate's window that contains the latest event time."""
+        latest = self._latest_ms
+        return max((latest - latest % window.size_ms + window.size_ms for window in self._windows), default=latest)
+
+    def inherit(self, hash_range: HashRange, parents: Sequence[tuple[HashRange, Watermark]]) -> None:
+        """Begin, fresh as this one is, where the parents have ended.
+
+        Watermark, E and A come together from the parent with the lowest watermark that has seen an event; what the
+        others had closed beyond it becomes floors. Of inputs that end, the parts count that every parent has seen.
+
+        Parameters
+        ----------
+        hash_range
+            Of the shard that begins.
+        parents
+            With the hash range of each. They do not overlap.
+        """
+        clocks = [parent for _, parent in parents]
+        self._arrival_ms = max(parent._arrival_ms for parent in clocks)
+        started = [parent for parent in clocks if parent._highest_ms != NEVER]
+        if started:
+            lowest = min(started, key=Watermark._pace)
+            self._watermark_ms, self._highest_ms = lowest._watermark_ms, lowest._highest_ms
+            self._highest_arrival_ms = lowest._highest_arrival_ms
+            self._latest_ms = max(parent._latest_ms for parent in started)
+        floors: list[Floor] = []
+        for parent_range, parent in parents:
+            common = parent_range.intersection(hash_range)
+            if common is not None:
+                floors += parent._floors.over(common, parent._watermark_ms)
+        self._floors = Floors(floor for floor in floors if floor.closed_to_ms > self._watermark_ms)
+        for end, parts in clocks[0]._parts.items():
+            held = parts.intersection(*(parent._parts.get(end, set()) for parent in clocks[1:]))
+            if held:
+                self._parts[end] = held
+        self._input_ended = all(parent._input_ended for parent in clocks)
+
+    def _pace(self) -> tuple[int, int, int]:
+        """Orders clocks by watermark, and equal ones by how far a tick would take them."""
+        return self._watermark_ms, self._highest_ms - self._highest_arrival_ms, self._highest_ms
 
     def columns(self) -> Columns:
         """What a snapshot must hold."""
@@ -181,6 +236,8 @@ class Watermark:
             "clock": np.array(
                 [self._watermark_ms, self._highest_ms, self._highest_arrival_ms, self._arrival_ms], dtype=np.int64
             ),
+            "latest": np.array([self._latest_ms], dtype=np.int64),
+            **self._floors.columns(),
             "input_ended": np.array([self._input_ended], dtype=np.bool_),
             "input": [name for name, _, _ in parts],
             "input_parts": np.array([count for _, count, _ in parts], dtype=np.int64),
@@ -191,6 +248,9 @@ class Watermark:
         """Replace the state by what `columns` returned."""
         clock = integers(columns, "clock").tolist()
         self._watermark_ms, self._highest_ms, self._highest_arrival_ms, self._arrival_ms = clock
+        # States from before there were merges have no such column.
+        self._latest_ms = int(integers(columns, "latest")[0]) if "latest" in columns else self._highest_ms
+        self._floors = Floors.restore(columns)
         self._input_ended = bool(columns["input_ended"][0])
         self._parts = {}
         counts, parts = integers(columns, "input_parts").tolist(), integers(columns, "input_part").tolist()

@@ -5,6 +5,9 @@ at the event that takes the watermark to the end it is emitted as revision 1. Un
 plus the allowed lateness, each late event is a revision of its own; later ones are late events. All that is decided
 by an event's place in the stream, whatever the batches: a batch's panes in time are added at once, what closes within
 it closes at the step that closes it, and corrections follow one by one.
+
+After a merge of shards a window may be open by the watermark although some of its panes have been emitted: those of the
+keys that have a floor above its end (see `floors`). For such a pane the window has closed: events correct it.
 """
 
 from __future__ import annotations
@@ -34,8 +37,8 @@ REVISION = "revision"
 class WindowEvents(NamedTuple):
     """The events of a batch that an aggregate looks at, n of them in stream order.
 
-    times_ms, codes, steps : int64, shape (n,)
-        Event time, code of the key, and step of the timeline.
+    times_ms, codes, steps, closed_to_ms : int64, shape (n,)
+        Event time, code of the key, step of the timeline, and up to where the key's windows have closed by then.
     rows : int64, shape (n,)
         Where each stands in the columns of `fields`.
     """
@@ -43,6 +46,7 @@ class WindowEvents(NamedTuple):
     times_ms: NDArray[np.int64]
     codes: NDArray[np.int64]
     steps: NDArray[np.int64]
+    closed_to_ms: NDArray[np.int64]
     rows: NDArray[np.int64]
     fields: Mapping[str, FieldColumn]
 
@@ -124,14 +128,14 @@ class Panes:
         starts: NDArray[np.int64] = times_ms - times_ms % self._size_ms
         return starts
 
-    def closed_starts(self) -> NDArray[np.int64]:
-        """The windows that have closed and may still be corrected, in order."""
-        return np.array(sorted(self._closed), dtype=np.int64)
+    def starts(self) -> NDArray[np.int64]:
+        """The windows that have panes, in order."""
+        return np.array(sorted(self._windows), dtype=np.int64)
 
-    def slot_for(self, time_ms: int, code: int, watermark_ms: int) -> int | None:
+    def slot_for(self, time_ms: int, code: int, closed_to_ms: int) -> int | None:
         """The row that an event would be added to: 0 for a pane to be made, None if the event would be late."""
         start = time_ms - time_ms % self._size_ms
-        if watermark_ms >= start + self._size_ms + self._lateness_ms:
+        if closed_to_ms >= start + self._size_ms + self._lateness_ms:
             return None
         found = self._slots.find(np.array([start], dtype=np.int64), np.array([code], dtype=np.int64))
         return int(found[0])
@@ -151,7 +155,7 @@ class Panes:
         What was emitted, and the indexes of the events that are too late for any pane.
         """
         starts = self.starts_of(events.times_ms)
-        behind = watermarks[events.steps] - starts
+        behind = events.closed_to_ms - starts
         late = behind >= self._size_ms
         corrections = np.zeros(0, dtype=np.int64)
         too_late = corrections
@@ -167,7 +171,7 @@ class Panes:
             return None, too_late
         if not len(corrections):
             return self._emission(closings, closing_steps, None, None, closing_steps[:0]), too_late
-        corrected, before = self._correct(events, starts, corrections)
+        corrected, before = self._correct(events, starts, corrections, int(watermarks[-1]))
         return self._emission(closings, closing_steps, corrected, before, events.steps[corrections]), too_late
 
     def _add(self, events: WindowEvents, starts: NDArray[np.int64], timely: NDArray[np.int64] | None) -> None:
@@ -175,12 +179,13 @@ class Panes:
         if timely is not None:
             starts, codes, rows = starts[timely], codes[timely], rows[timely]
         if len(rows):
-            slots = self._find_or_create(starts, codes, self._open)
+            slots = self._find_or_create(starts, codes, NEVER)
             self.accumulators.add(slots, events.fields, rows)
 
     def _find_or_create(
-        self, starts: NDArray[np.int64], codes: NDArray[np.int64], heap: list[int]
+        self, starts: NDArray[np.int64], codes: NDArray[np.int64], watermark_ms: int
     ) -> NDArray[np.int64]:
+        """The rows of panes; windows that end by `watermark_ms` have closed."""
         slots = self._slots.find(starts, codes)
         missing = np.flatnonzero(slots == 0)
         if len(missing):
@@ -196,7 +201,8 @@ class Panes:
                 start = int(self._slots.start[rows[0]])
                 if start not in self._windows:
                     self._windows[start] = []
-                    heapq.heappush(heap, start)
+                    is_closed = start + self._size_ms <= watermark_ms
+                    heapq.heappush(self._closed if is_closed else self._open, start)
                 self._windows[start].append(rows)
             slots[missing] = created[(np.cumsum(fresh) - 1)[np.argsort(order)]]
         return slots
@@ -208,24 +214,29 @@ class Panes:
         while self._open and self._open[0] + self._size_ms <= last:
             start = heapq.heappop(self._open)
             heapq.heappush(self._closed, start)
-            slots = np.concatenate(self._windows[start])
-            keys = self._keys.keys(self._slots.code[slots])
-            order = sorted(range(len(keys)), key=keys.__getitem__)
-            closing.append(slots[order])
+            closing.append(self._unemitted(start))
         slots = np.concatenate(closing) if closing else np.zeros(0, dtype=np.int64)
         self._slots.column(REVISION)[slots] = 1
         steps = np.searchsorted(watermarks, self._slots.start[slots] + self._size_ms)
         return self._rows(slots), steps.astype(np.int64)
+
+    def _unemitted(self, start: int) -> NDArray[np.int64]:
+        """The window's panes by key, but for those that have been emitted."""
+        slots = np.concatenate(self._windows[start])
+        slots = slots[self._slots.column(REVISION)[slots] == 0]
+        keys = self._keys.keys(self._slots.code[slots])
+        in_order: NDArray[np.int64] = slots[sorted(range(len(keys)), key=keys.__getitem__)]
+        return in_order
 
     def _rows(self, slots: NDArray[np.int64]) -> _Rows:
         revision = self._slots.column(REVISION)[slots].astype(np.int64)
         return _Rows(slots, revision, self.accumulators.gather(slots))
 
     def _correct(
-        self, events: WindowEvents, starts: NDArray[np.int64], which: NDArray[np.int64]
+        self, events: WindowEvents, starts: NDArray[np.int64], which: NDArray[np.int64], watermark_ms: int
     ) -> tuple[_Rows, _Rows]:
         """One revision per late event; and how the panes that had been emitted stood before."""
-        slots = self._find_or_create(starts[which], events.codes[which], self._closed)
+        slots = self._find_or_create(starts[which], events.codes[which], watermark_ms)
         distinct, inverse = np.unique(slots, return_inverse=True)
         revisions = self._slots.column(REVISION)
         before = self._rows(distinct[revisions[distinct] > 0])
@@ -250,7 +261,8 @@ class Panes:
         closing = np.ones(len(steps), dtype=np.bool_)
         if corrected is not None and before is not None:
             steps = np.concatenate([closing_steps, correcting_steps])
-            # A step either closes windows or corrects a pane: an event that raises the watermark is never late.
+            # A step that does both closes windows of other keys, below whose floor the event is not: in which order
+            # they stand is free, as long as it is always the same.
             order = np.argsort(steps, kind="stable")
             steps, closing = steps[order], order < len(closing_steps)
             whole = np.concatenate([order, np.arange(len(order), len(order) + len(before.slots))])
@@ -272,13 +284,8 @@ class Panes:
         return self._emission(self._rows(slots), nobody, None, None, nobody[:0])
 
     def open_slots(self) -> NDArray[np.int64]:
-        """The panes of open windows, by window and key."""
-        found = [np.zeros(0, dtype=np.int64)]
-        for start in sorted(self._open):
-            slots = np.concatenate(self._windows[start])
-            keys = self._keys.keys(self._slots.code[slots])
-            found.append(slots[sorted(range(len(keys)), key=keys.__getitem__)])
-        return np.concatenate(found)
+        """The panes of open windows that were never emitted, by window and key."""
+        return np.concatenate([np.zeros(0, dtype=np.int64), *map(self._unemitted, sorted(self._open))])
 
     def batch(self, emission: Emission) -> PaneBatch:
         """What was emitted, as it leaves."""
