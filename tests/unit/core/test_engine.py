@@ -107,6 +107,20 @@ def test_an_event_whose_sum_would_not_fit_fails_and_nothing_wraps(bench_of: Call
     equations_hold(bench)
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+def test_after_one_overflow_the_next_is_seen_too(bench_of: Callable, *, restarts: bool) -> None:
+    bench = bench_of(AGGREGATE)
+    for batch in range(3):
+        bench.apply(*[bench.record(bench.event(0, sequence=2 * batch + n, i=2**62), "a") for n in range(2)])
+        bench.send(0, sequence=100 + batch, i=2**62)
+        if restarts:
+            bench.restart()
+    assert [int(failed.identity) for failed in bench.effects.failed] == [1, 100, 2, 3, 101, 4, 5, 102]
+    bench.end()
+    assert bench.effects.panes[0].measures["total"].values.tolist() == [2**62]
+    equations_hold(bench)
+
+
 def test_an_aggregate_that_is_delivered_again_from_its_middle_is_counted_once(bench_of: Callable) -> None:
     bench = bench_of(AGGREGATE)
     builder = AggregateBuilder()
