@@ -15,22 +15,12 @@ from streamgauge.events.envelope import encode_event
 from streamgauge.infra.local.kinesis.model import PutEntry
 
 KEYS = st.sampled_from(["LGA", "JFK", "EWR"])
-SOURCES = st.sampled_from(
-    [OURS, OURS.replace("1024", "1048576"), OURS.replace("1024", "1000"), "https://a", "urn:streamgauge:x"]
-)
-DATA = st.sampled_from(
-    [
-        {"wind": 3},
-        {"wind": 99.5, "temp": 1},
-        {"wind": 250},
-        {"wind": -1},
-        {"wind": 1, "unit": 4},
-        {"temp": "x", "wind": 2},
-        {},
-    ]
-)
+ODD_SOURCES = [OURS.replace("1024", "1048576"), OURS.replace("1024", "1000"), "urn:streamgauge:x"]
+SOURCES = st.sampled_from([OURS] * 12 + ["https://a"] * 6 + ODD_SOURCES)
+GOOD_DATA: list[object] = [{"wind": 3}, {"wind": 99.5, "temp": 1}, {"wind": 45}, {"wind": 250}]
+DATA = st.sampled_from(GOOD_DATA * 4 + [{"wind": -1}, {"wind": 1, "unit": 4}, {"temp": "x", "wind": 2}, {}])
 KINDS = st.sampled_from(
-    ["weather.observation"] * 6 + ["sea-level", "unheard.of", "streamgauge.tick", "streamgauge.ledger"]
+    ["weather.observation"] * 20 + ["sea-level", "unheard.of", "streamgauge.tick", "streamgauge.ledger"]
 )
 SCHEMAS = st.sampled_from([None] * 5 + [f"urn:streamgauge:schema:weather.observation:{n}" for n in (1, 2, 3)])
 
@@ -38,13 +28,13 @@ SCHEMAS = st.sampled_from([None] * 5 + [f"urn:streamgauge:schema:weather.observa
 @st.composite
 def payloads(draw: st.DrawFn) -> tuple[str, bytes]:
     key = draw(KEYS)
-    number = draw(st.integers(0, 12))
+    number = draw(st.integers(0, 40))
     source = draw(SOURCES)
     attributes: dict[str, object] = {"dataschema": draw(SCHEMAS)} if draw(st.booleans()) else {}
-    if draw(st.integers(0, 9)) == 0:
+    if draw(st.integers(0, 19)) == 0:
         attributes["partitionkey"] = draw(KEYS)
     payload = event(
-        number if draw(st.integers(0, 9)) else None,
+        number if draw(st.integers(0, 19)) else None,
         subject=key,
         at_ms=T0 + draw(st.integers(-5_000, 60_000)),
         type=draw(KINDS),
