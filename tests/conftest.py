@@ -6,6 +6,17 @@ import os
 from collections.abc import Generator
 
 import pytest
+from simulation.coverage import SimulationCoverage, add_options
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the simulation."""
+    add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Gather what the simulation covered."""
+    config.pluginmanager.register(SimulationCoverage())
 
 
 @pytest.hookimpl(wrapper=True)

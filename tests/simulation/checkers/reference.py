@@ -1,0 +1,199 @@
+"""What must have come of the stream, by the plainest means: one event after the other, sets and dictionaries.
+
+The positions are the archive's, which `archived` holds against the stream and against what the producers were told.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+
+from simulation.checkers.leftovers import Leftovers, Row, ShardFacts, hash_of
+from simulation.pipelines import BOUND_MS, FUTURE_BOUND_MS, LATENESS_MS, NOT_READ, WIND, WINDOW_MS
+
+__all__ = ["Pane", "PaneKey", "Reference"]
+
+PaneKey = tuple[str, tuple[str, ...], int]
+"""Aggregate, key, window start in ms."""
+
+
+@dataclass
+class Pane:
+    """Every event of one pane, and how often it was looked at after its window had closed."""
+
+    ns: list[int] = field(default_factory=list)
+    speeds: list[float] = field(default_factory=list)
+    in_time: int = 0
+    corrections: int = 0
+
+    @property
+    def revision(self) -> int:
+        return bool(self.in_time) + self.corrections
+
+    def measures(self, aggregate: str) -> dict[str, float]:
+        if aggregate == "places":
+            return {"low": min(self.speeds)}
+        return {
+            "n": len(self.ns),
+            "top": max(self.speeds),
+            "total": sum(self.ns),
+            "mean": sum(self.speeds) / len(self.speeds),
+        }
+
+
+class _Shard:
+    """Memory of one shard while its rows pass."""
+
+    def __init__(self, facts: ShardFacts, parents: list[_Shard]) -> None:
+        self.facts = facts
+        self.seen: set[tuple[str, str]] = set().union(*(parent.seen for parent in parents))
+        self.counts: Counter[str] = Counter()
+        self.aggregates: dict[str, Counter[str]] = defaultdict(Counter)
+        self.arrival_ms = max((parent.arrival_ms for parent in parents), default=-(2**62))
+        self.watermark: int | None = None
+        self.highest = self.highest_arrival = 0
+        known = [parent for parent in parents if parent.watermark is not None]
+        if known:
+            lowest = min(known, key=lambda parent: parent.watermark or 0)
+            self.watermark, self.highest = lowest.watermark, lowest.highest
+            self.highest_arrival = lowest.highest_arrival
+        self.parents = parents
+        held = [parent.parts for parent in parents]
+        self.parts = set.intersection(*held) if held else set()
+
+    def floor(self, key: str) -> int:
+        """Up to where windows of `key` were closed before this shard."""
+        place = hash_of(key)
+        floors = [-(2**62)]
+        for parent in self.parents:
+            if parent.facts.first <= place <= parent.facts.last:
+                floors += [parent.floor(key), -(2**62) if parent.watermark is None else parent.watermark]
+        return max(floors)
+
+    def judged_by(self, key: str) -> int:
+        return max(self.floor(key), -(2**62) if self.watermark is None else self.watermark)
+
+    def rise(self, to: int) -> None:
+        self.watermark = to if self.watermark is None else max(self.watermark, to)
+
+    @property
+    def end_of_highest(self) -> int:
+        return max(self.highest - self.highest % size + size for size in WINDOW_MS.values())
+
+
+class Reference:
+    """Passes every row of every shard, parents first.
+
+    Attributes
+    ----------
+    panes
+        Every pane that has an event.
+    counted, failed, late
+        Positions: of accepted events, of failed events, and of (aggregate, position) past the allowed lateness.
+    first_seen
+        By identity: the row of its first occurrence, in order of the passing.
+    """
+
+    def __init__(self, left: Leftovers, must_fail: set[tuple[str, int]]) -> None:
+        self.panes: dict[PaneKey, Pane] = defaultdict(Pane)
+        self.counted: dict[tuple[str, str], Row] = {}
+        self.not_read: dict[tuple[str, str], Row] = {}
+        self.failed: set[tuple[str, int, int]] = set()
+        self.failed_identities: set[tuple[str, str]] = set()
+        self.late: set[tuple[str, tuple[str, int, int]]] = set()
+        self.late_identities: set[tuple[str, tuple[str, str]]] = set()
+        self.shards: dict[str, _Shard] = {}
+        self.twice: list[tuple[str, str]] = []
+        self._must_fail = must_fail
+        by_shard: dict[str, list[Row]] = defaultdict(list)
+        for row in left.rows:
+            by_shard[row.shard_id].append(row)
+        for facts in left.shards:
+            shard = _Shard(facts, [self.shards[parent] for parent in facts.parents])
+            self.shards[facts.shard_id] = shard
+            for row in by_shard[facts.shard_id]:
+                self._pass(shard, row)
+
+    def holder(self, key: str) -> _Shard:
+        """The last shard of the lineage that a key belongs to."""
+        place = hash_of(key)
+        return [shard for shard in self.shards.values() if shard.facts.first <= place <= shard.facts.last][-1]
+
+    def _pass(self, shard: _Shard, row: Row) -> None:
+        shard.arrival_ms = max(shard.arrival_ms, row.arrival_ms)
+        shard.counts["positions"] += 1
+        if row.table == "streamgauge_control":
+            shard.counts["control"] += 1
+            self._control(shard, row)
+        elif row.table in ("streamgauge_ledger", "streamgauge_misrouted"):
+            shard.counts[row.table.removeprefix("streamgauge_")] += 1
+        elif row.identity is not None and row.identity in shard.seen:
+            shard.counts["duplicates"] += 1
+        else:
+            if row.identity is not None:
+                shard.seen.add(row.identity)
+            self._new(shard, row)
+
+    def _control(self, shard: _Shard, row: Row) -> None:
+        data = row.columns["data"]
+        if data["at_ms"] is None:
+            part = data["part"]
+            is_last = part not in shard.parts and len(shard.parts) == data["parts"] - 1
+            shard.parts.add(part)
+            if is_last and shard.watermark is not None:
+                shard.rise(shard.end_of_highest)
+        elif shard.watermark is not None:
+            idle = data["at_ms"] - shard.highest_arrival
+            shard.rise(min(shard.highest - BOUND_MS + idle, shard.end_of_highest))
+
+    def _new(self, shard: _Shard, row: Row) -> None:
+        columns = row.columns
+        is_failed = row.table == "streamgauge_unarchivable" or (row.shard_id, row.number) in self._must_fail
+        if not is_failed and row.table == NOT_READ:
+            shard.counts["type_not_read"] += 1
+            assert row.identity is not None
+            self.not_read[row.identity] = row
+            return
+        if not is_failed:
+            assert row.table == WIND, f"an unknown table {row.table}"
+            time_ms = round(columns["time"].timestamp() * 1000)
+            is_failed = time_ms - shard.arrival_ms > FUTURE_BOUND_MS
+        if is_failed:
+            shard.counts["failed"] += 1
+            self.failed.add(row.place)
+            if row.identity is not None:
+                self.failed_identities.add(row.identity)
+            return
+        self._accept(shard, row, time_ms)
+
+    def _accept(self, shard: _Shard, row: Row, time_ms: int) -> None:
+        assert row.identity is not None
+        if row.identity in self.counted:
+            self.twice.append(row.identity)
+        self.counted[row.identity] = row
+        shard.counts["accepted"] += 1
+        if shard.watermark is None or time_ms > shard.highest:
+            shard.highest, shard.highest_arrival = time_ms, shard.arrival_ms
+        shard.rise(shard.highest - BOUND_MS)
+        data, subject = row.columns["data"], row.columns["subject"]
+        for aggregate, size in WINDOW_MS.items():
+            counts = shard.aggregates[aggregate]
+            if aggregate == "places" and not data["speed"] < 90:
+                counts["filtered"] += 1
+                continue
+            start = time_ms - time_ms % size
+            judged_by = shard.judged_by(subject)
+            if judged_by >= start + size + LATENESS_MS[aggregate]:
+                counts["late"] += 1
+                self.late.add((aggregate, row.place))
+                self.late_identities.add((aggregate, row.identity))
+                continue
+            counts["applied"] += 1
+            key = (subject,) if aggregate == "gusts" else (subject, data["place"])
+            pane = self.panes[aggregate, key, start]
+            pane.ns.append(data["n"])
+            pane.speeds.append(data["speed"])
+            if judged_by >= start + size:
+                pane.corrections += 1
+            else:
+                pane.in_time += 1

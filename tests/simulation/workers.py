@@ -1,0 +1,239 @@
+"""Workers that compete for shards by leases: a reader for each shard, a session, and a checkpoint in the lease.
+
+As pullers they read with the product's `ShardReader`, from where the session's state stands. As the KCL does they are
+handed what comes after the lease's checkpoint, which may be older than the state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simulation.actor import Actor
+from simulation.pipelines import STREAM
+from streamgauge.events.position import Position
+from streamgauge.events.records import Shard, StreamRecord
+from streamgauge.processors.commit.ports import Backpressure, Fenced, StoreUnavailable
+from streamgauge.processors.commit.session import ShardSession
+from streamgauge.processors.hosts.shard_reader import ShardReader, TryLater
+
+if TYPE_CHECKING:
+    from simulation.world import World
+
+__all__ = ["LEASE_MS", "Lease", "Worker"]
+
+LEASE_MS = 6_000
+
+
+@dataclass
+class Lease:
+    """Who works on a shard, by his own word; the shard's row decides. `checkpoint` is what the host would resume at."""
+
+    owner: str | None = None
+    counter: int = 0
+    checkpoint: Position | None = None
+    is_over: bool = False
+
+
+class CheckpointReader:
+    """The KCL's reading, which is not ours: everything after a checkpoint."""
+
+    def __init__(self, world: World, shard_id: str, checkpoint: Position | None) -> None:
+        self._world = world
+        self._shard_id = shard_id
+        self._last = None if checkpoint is None else str(checkpoint.sequence_number)
+        self._iterator: str | None = None
+        self.is_closed = False
+
+    def read(self, limit: int) -> list[StreamRecord]:
+        client = self._world.kinesis
+        try:
+            if self._iterator is None:
+                where = {"ShardIteratorType": "TRIM_HORIZON"}
+                if self._last is not None:
+                    where = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": self._last}
+                iterator = client.get_shard_iterator(StreamName=STREAM, ShardId=self._shard_id, **where)
+                self._iterator = str(iterator["ShardIterator"])
+            records, self._iterator = client.read(self._iterator, limit)
+        except Exception:
+            self._iterator = None
+            raise
+        if records:
+            self._last = records[-1].sequence_number
+        self.is_closed = self._iterator is None
+        return records
+
+
+@dataclass
+class Run:
+    """One shard in the hands of one worker."""
+
+    shard: Shard
+    session: ShardSession
+    reader: ShardReader | CheckpointReader
+    counter: int
+    uncommitted: int = 0
+    held: list[StreamRecord] | None = None
+
+
+class Worker(Actor):
+    """One process that works on several shards."""
+
+    def __init__(self, world: World, index: int) -> None:
+        super().__init__(world, f"worker {index}")
+        self.runs: dict[str, Run] = {}
+        self.version = 1
+        self.working_on: Shard | None = None
+        self._seen: dict[str, tuple[int, int]] = {}
+        self._lives = 0
+        self.after(self.rng.randrange(1_000), self._turn)
+
+    def lose_memory(self) -> None:
+        self.runs.clear()
+        self._seen.clear()
+
+    def restart(self, *, upgrade: bool) -> None:
+        if upgrade:
+            self.version = 2
+        self.after(0, self._turn)
+
+    # --- leases ------------------------------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        """Renew what is ours, drop what is not any more, take what nobody renews."""
+        leases = self.world.leases
+        for shard_id, run in list(self.runs.items()):
+            lease = leases[shard_id]
+            if lease.owner != self.name or lease.counter != run.counter:
+                del self.runs[shard_id]
+                continue
+            lease.counter += 1
+            run.counter = lease.counter
+        for shard in self.world.startable_shards():
+            if shard.shard_id not in self.runs and self._may_take(shard.shard_id):
+                self.take(shard)
+        self.after(500 + self.rng.randrange(1_000), self._turn)
+
+    def _may_take(self, shard_id: str) -> bool:
+        lease = self.world.leases[shard_id]
+        if lease.is_over:
+            return False
+        now_ms = self.clock.now_ms
+        counter, since_ms = self._seen.get(shard_id, (-1, 0))
+        if counter != lease.counter:
+            self._seen[shard_id] = lease.counter, now_ms
+            return lease.owner is None and self.rng.random() < 0.6
+        return now_ms - since_ms > LEASE_MS
+
+    def take(self, shard: Shard) -> None:
+        """Take the lease, and with it the shard."""
+        lease = self.world.leases[shard.shard_id]
+        lease.owner, lease.counter = self.name, lease.counter + 1
+        counter = lease.counter
+        self._lives += 1
+        try:
+            session = self.world.open_session(shard, owner=f"{self.name}/{self._lives}", version=self.version)
+        except (Fenced, StoreUnavailable):
+            return
+        if session is None:
+            return
+        if self.world.plan.host == "puller":
+            reader: ShardReader | CheckpointReader = ShardReader(
+                self.world.kinesis,  # type: ignore[arg-type]
+                STREAM,
+                shard.shard_id,
+                start=session.start,
+                after=session.position,
+                on_gap=None,
+            )
+        else:
+            reader = CheckpointReader(self.world, shard.shard_id, lease.checkpoint)
+        run = self.runs[shard.shard_id] = Run(shard, session, reader, counter)
+        self.after(self.rng.randrange(200), lambda: self._step(run))
+
+    # --- one shard ---------------------------------------------------------------------------------------------------
+
+    def _step(self, run: Run) -> None:
+        shard_id = run.shard.shard_id
+        if self.runs.get(shard_id) is not run:
+            return
+        self.working_on = run.shard
+        try:
+            is_over = self._work(run)
+        except Fenced:
+            self.runs.pop(shard_id, None)
+            return
+        if is_over:
+            del self.runs[shard_id]
+            self.world.leases[shard_id].is_over = True
+            return
+        self.after(self.world.read_interval_ms(self.rng), lambda: self._step(run))
+
+    def _work(self, run: Run) -> bool:
+        session = run.session
+        if run.held is None and session.can_apply and not run.reader.is_closed:
+            run.held = self._read(run)
+        if run.held:
+            try:
+                self.board.reach("apply.before")
+                session.apply(run.held)
+                self.board.reach("apply.after")
+            except Backpressure:
+                pass
+            else:
+                run.uncommitted += 1
+                run.held = None
+        else:
+            run.held = None
+        is_due = run.uncommitted >= self.world.commit_every or run.reader.is_closed or self.rng.random() < 0.2
+        if is_due:
+            try:
+                committed = session.commit()
+            except StoreUnavailable:
+                return False
+            run.uncommitted = 0
+            self._checkpoint(run, committed)
+        is_settled = session.outbox_entries == 0 and session.committed == session.position
+        if not (run.reader.is_closed and run.held is None and is_settled):
+            return False
+        try:
+            session.close()
+        except StoreUnavailable:
+            return False
+        return True
+
+    def _read(self, run: Run) -> list[StreamRecord] | None:
+        limit = self.world.batch_records
+        try:
+            self.board.reach("read.before")
+            if isinstance(run.reader, CheckpointReader):
+                records = run.reader.read(limit)
+            else:
+                records = run.reader.read(limit).records
+            self.board.reach("read.after")
+        except TryLater:
+            return None
+        except Exception as error:
+            if not self.world.is_injected(error):
+                raise
+            return None
+        return records
+
+    def _checkpoint(self, run: Run, committed: Position | None) -> None:
+        lease = self.world.leases[run.shard.shard_id]
+        if committed is None or lease.checkpoint == committed:
+            return
+        self.board.reach("checkpoint.before")
+        if lease.owner == self.name and lease.counter == run.counter:
+            lease.checkpoint = committed
+            self.world.note_checkpoint(run.shard.shard_id, committed)
+        self.board.reach("checkpoint.after")
+
+    def close(self) -> None:
+        """A clean stop: every session is closed."""
+        for run in self.runs.values():
+            try:
+                run.session.close()
+            except Fenced:
+                continue
+        self.runs.clear()

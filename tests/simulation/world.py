@@ -1,0 +1,283 @@
+"""One simulated world: everything that a plan names, from the producers to the stores, and how it comes to rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from botocore.exceptions import ClientError
+
+from simulation.actor import Actor
+from simulation.archiving import Archiver, StreamClient
+from simulation.board import Board, StreamFaults
+from simulation.clock import START_MS, Clock
+from simulation.faults import Kind, PlannedFault
+from simulation.inputs import Attempt
+from simulation.lambdas import Container, Poller
+from simulation.pipelines import STREAM, make_pipeline
+from simulation.plan import Plan
+from simulation.producing import Producer
+from simulation.stores import Archive, Bus, ServedTable, StateRows
+from simulation.stranger import Stranger
+from simulation.workers import Lease, Worker
+from streamgauge.events.position import Position
+from streamgauge.events.records import Shard
+from streamgauge.infra.local.kinesis.limits import Limits
+from streamgauge.infra.local.kinesis.model import KinesisModel
+from streamgauge.processors.commit.core_engine import core_engine
+from streamgauge.processors.commit.eventbridge import EventBridgeReceiver
+from streamgauge.processors.commit.outbox import OutboxLimits
+from streamgauge.processors.commit.ports import Receivers, ShardRow, StoreUnavailable
+from streamgauge.processors.commit.s3 import ArchiveReceiver
+from streamgauge.processors.commit.served_panes import ServedPanesReceiver
+from streamgauge.processors.commit.session import ShardSession
+
+__all__ = ["Stuck", "World"]
+
+_FAULTS_MS = 45_000
+"""So long things go wrong, at most."""
+_HEAL_MS = 120_000
+"""And so long a healed world may take to come to rest."""
+
+
+class Stuck(AssertionError):
+    """I7: the faults have healed, and something still lags behind."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a host noted as done, and the shard's row at that moment."""
+
+    shard_id: str
+    position: Position
+    row: ShardRow | None
+
+
+class World:
+    """Builds a plan's world; `run` lets it live until it has come to rest."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._rng = Random(f"{plan.seed} world")
+        self.clock = Clock(Random(f"{plan.seed} clock"))
+        self.stream_faults = StreamFaults(self.clock, Random(f"{plan.seed} throttle"))
+        self.board = Board(self.clock, plan.faults, self.stream_faults)
+        self.current: Actor | None = None
+        self._stream_skew_ms = 0
+
+        self.pace_ms = self._rng.choice((20, 60, 150, 300))
+        self.batch_records = self._rng.choice((2, 5, 20, 1_000))
+        self.commit_every = self._rng.choice((1, 1, 2, 4))
+        self._read_ms = self._rng.choice((200, 500, 1_200))
+
+        self.model = KinesisModel(limits=Limits(enforced=plan.limits))
+        self.arn = self.model.create_stream(STREAM, plan.shards, now_ms=START_MS - 60_000).arn
+        self.model.faults = self.stream_faults
+        self.kinesis = StreamClient(self)
+        self.store = StateRows(self.board)
+        self.archive = Archive(self.board)
+        self.bus = Bus(self.board)
+        self.served = ServedTable(self.board, self._rng)
+        self.leases: dict[str, Lease] = {}
+        self.checkpoints: list[Checkpoint] = []
+        self.attempts: list[Attempt] = []
+
+        self.stranger = Stranger(self)
+        self.producers = [Producer(self, index, self._share(index)) for index in range(plan.producers)]
+        self.archivers = [Archiver(self, index) for index in range(plan.deliverers)]
+        self.workers: list[Worker] = []
+        self.pollers: dict[str, Poller] = {}
+        if plan.host != "lambda":
+            self.workers = [Worker(self, index) for index in range(plan.workers)]
+        self.resharded()
+        self._bind_faults()
+        if plan.ticks:
+            self.clock.after(5_000, self._tick)
+
+    # --- what actors ask ---------------------------------------------------------------------------------------------
+
+    @property
+    def stream_ms(self) -> int:
+        """The stream's clock."""
+        return self.clock.now_ms + self._stream_skew_ms
+
+    def note_checkpoint(self, shard_id: str, position: Position) -> None:
+        """A host takes everything up to `position` for done."""
+        self.checkpoints.append(Checkpoint(shard_id, position, self.store.row(shard_id)))
+
+    def read_interval_ms(self, rng: Random) -> int:
+        """How long a reader waits before it reads again."""
+        return self._read_ms // 2 + rng.randrange(self._read_ms)
+
+    @staticmethod
+    def is_injected(error: Exception) -> bool:
+        """Whether the error is what a service outside says, and not a bug."""
+        return isinstance(error, ClientError | StoreUnavailable)
+
+    def startable_shards(self) -> list[Shard]:
+        """The shards that a worker may work on."""
+        states = self.model.describe(STREAM, now_ms=self.stream_ms).shards.values()
+        return [Shard(state.shard_id, state.hash_range, state.parents) for state in states]
+
+    def open_session(self, shard: Shard, *, owner: str, version: int) -> ShardSession | None:
+        """Open a shard as every host does; `version` is that of the code.
+
+        Raises
+        ------
+        Fenced, StoreUnavailable
+            As `ShardSession.open`.
+        """
+        pipeline = make_pipeline(version)
+        return ShardSession.open(
+            pipeline,
+            shard,
+            store=self.store,
+            archive=self.archive,
+            receivers=Receivers(
+                ArchiveReceiver(self.archive),
+                EventBridgeReceiver(self.bus, "bus"),  # type: ignore[arg-type]
+                ServedPanesReceiver(
+                    self.served,  # type: ignore[arg-type]
+                    "panes",
+                    pipeline=pipeline.name,
+                    state_epoch=pipeline.state_epoch,
+                    workers=1,
+                ),
+            ),
+            owner=owner,
+            now_ms=lambda: self.clock.now_ms,
+            engine=core_engine(self.arn),
+            limits=OutboxLimits(max_entries=60),
+        )
+
+    def resharded(self) -> None:
+        """The stream has other shards than before."""
+        for shard in self.startable_shards():
+            self.leases.setdefault(shard.shard_id, Lease())
+            if self.plan.host == "lambda" and shard.shard_id not in self.pollers:
+                self.pollers[shard.shard_id] = Poller(self, shard)
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Let the world live, heal, come to rest, and stop.
+
+        Raises
+        ------
+        Stuck
+            It does not come to rest.
+        """
+        self.clock.run(START_MS + _FAULTS_MS, lambda: all(producer.is_done for producer in self.producers))
+        self.clock.run(self.clock.now_ms + 2_000)
+        self._stream_skew_ms = max(0, self._stream_skew_ms)
+        self.board.heal()
+        self._rest("after the faults healed")
+        # Idle time closes the windows that are still open.
+        self.stranger.tick(ahead_ms=3_600_000)
+        self.clock.run(self.clock.now_ms + 5_000)
+        self._rest("after the last tick")
+        for archiver in self.archivers:
+            archiver.flush()
+        for worker in self.workers:
+            worker.close()
+        self._deliver_rest()
+
+    def _rest(self, when: str) -> None:
+        deadline_ms = self.clock.now_ms + _HEAL_MS
+        while (
+            not self.clock.run(min(self.clock.now_ms + 700, deadline_ms), self._is_at_rest) and not self._is_at_rest()
+        ):
+            if self.clock.now_ms >= deadline_ms:
+                raise Stuck(f"I7: {when}, after {_HEAL_MS} ms: {'; '.join(self._lags())}")
+
+    def _is_at_rest(self) -> bool:
+        return next(self._lags(), None) is None
+
+    def _lags(self):
+        for producer in self.producers:
+            if not producer.is_done:
+                yield f"{producer.name} is not done"
+        for shard in self.model.streams[STREAM].shards.values():
+            row = self.store.row(shard.shard_id)
+            reached = row.position.sequence_number if row and row.position else -1
+            if shard.log.end and reached < int(shard.log.at(shard.log.end - 1).sequence_number):
+                yield f"{shard.shard_id} is committed up to {reached}"
+        for poller in self.pollers.values():
+            if not poller.is_idle:
+                yield f"{poller.name} still has a batch"
+        if not any(archiver.is_caught_up for archiver in self.archivers):
+            yield "the archive lags behind"
+        for worker in self.workers:
+            for run in worker.runs.values():
+                if run.session.outbox_entries:
+                    yield f"{run.session.outbox_entries} entries of {run.shard.shard_id} are not delivered"
+
+    def _deliver_rest(self) -> None:
+        """What a fenced or crashed owner left in an outbox leaves with whoever opens the shard next."""
+        for row in self.store.rows():
+            if not row.sealed:
+                session = self.open_session(row.shard, owner="last", version=2)
+                if session is not None:
+                    session.close()
+
+    def _share(self, index: int) -> int:
+        return self.plan.events // self.plan.producers + (index < self.plan.events % self.plan.producers)
+
+    def _tick(self) -> None:
+        if not self.board.healed:
+            self.stranger.tick(self._rng.choice((0, 0, 0, -2_000, 2_000)))
+            self.clock.after(4_000, self._tick)
+
+    # --- faults that concern more than one call ----------------------------------------------------------------------
+
+    def _bind_faults(self) -> None:
+        self.board.actions = {
+            Kind.TICK: lambda fault: self._does(lambda: self.stranger.tick(fault.size % 4_000 - 2_000)),
+            Kind.STEAL: lambda _: self._steal(),
+            Kind.CLOCK: self._step_clock,
+            Kind.SPLIT: lambda fault: self._reshards(self.stranger.split, fault),
+            Kind.MERGE: lambda fault: self._reshards(self.stranger.merge, fault),
+            Kind.RESHARD: lambda fault: self._reshards(self.stranger.reshard, fault),
+            Kind.STOPPED: self._reshard_stopped,
+        }
+
+    @staticmethod
+    def _does(action: object) -> bool:
+        action()  # type: ignore[operator]
+        return True
+
+    def _step_clock(self, fault: PlannedFault) -> bool:
+        self._stream_skew_ms = (-5_000, -800, 800, 3_000)[fault.size % 4]
+        return True
+
+    def _reshards(self, reshard: object, fault: PlannedFault) -> bool:
+        before = self.stranger.reshards
+        reshard(fault.size)  # type: ignore[operator]
+        return self.stranger.reshards > before
+
+    def _reshard_stopped(self, fault: PlannedFault) -> bool:
+        for worker in self.workers:
+            if worker is not self.current and not worker.is_busy:
+                worker.die(6_000 + fault.size % 5_000)
+        return self._reshards(self.stranger.reshard, fault)
+
+    def _steal(self) -> bool:
+        """Somebody else claims the shard on which the current actor works."""
+        victim = self.current
+        if isinstance(victim, Container):
+            poller = self.pollers[victim.shard.shard_id]
+            rivals = [rival for rival in poller.containers if rival is not victim and self._is_free(rival)]
+            for rival in rivals[:1]:
+                rival.act(rival.claim)
+            return bool(rivals)
+        if not isinstance(victim, Worker) or victim.working_on is None:
+            return False
+        shard = victim.working_on
+        thieves = [worker for worker in self.workers if worker is not victim and self._is_free(worker)]
+        if thieves:
+            thieves[0].act(lambda: thieves[0].take(shard))
+        return bool(thieves)
+
+    @staticmethod
+    def _is_free(actor: Actor) -> bool:
+        return not actor.is_busy and not actor.is_down
