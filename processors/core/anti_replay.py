@@ -69,6 +69,7 @@ class AntiReplayWindows:
         """
         codes = np.flatnonzero(np.bincount(source, minlength=len(sources)))
         slot_of = np.full(len(sources), _NONE, dtype=np.int64)
+        assert all(windows[code] <= self._max_w for code in codes.tolist()), "decoding refuses a larger W"
         slot_of[codes] = self._find_slots([(sources[code], windows[code]) for code in codes.tolist()])
         slot = slot_of[source]
         in_window, below = np.zeros(len(slot), dtype=np.bool_), np.zeros(len(slot), dtype=np.bool_)
@@ -185,7 +186,6 @@ class AntiReplayWindows:
     def _find_slots(self, wanted: Sequence[tuple[str, int]]) -> _Ints:
         unknown = [(source, window) for source, window in wanted if source not in self._slots]
         if unknown:
-            assert all(window <= self._max_w for _, window in unknown), "decoding refuses sources with a larger W"
             used = self._used_words()
             added = np.array([window for _, window in unknown], dtype=np.int64)
             words = added >> _WORD_SHIFT
@@ -224,6 +224,28 @@ class AntiReplayWindows:
         self._window, self._highest = self._window[kept], self._highest[kept]
         self._arrival_ms = self._arrival_ms[kept]
         self._first_word = np.cumsum(count[kept]) - count[kept]
+
+    def join(self, other: AntiReplayWindows) -> None:
+        """Take in what another shard has seen, so that a copy of an event in either is a duplicate; `other` is used up.
+
+        Per source the highest sequence is the higher of both, and a bit is set if either has it. Keeping the window
+        with the higher sequence alone would count events again whose copy the other has seen.
+        """
+        wanted = list(zip(other._slots, other._window.tolist(), strict=True))
+        if not wanted:
+            return
+        mine, theirs = self._find_slots(wanted), np.arange(len(wanted))
+        assert (self._window[mine] == other._window).all(), "a source's name states its W"
+        highest = np.maximum(self._highest[mine], other._highest)
+        # Both rings now hold bits of the same sequences only, each at the same place.
+        self._advance(mine, self._highest[mine], highest)
+        other._advance(theirs, other._highest.copy(), highest)
+        count = self._window[mine] >> _WORD_SHIFT
+        offset = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
+        from_words = other._words[np.repeat(other._first_word, count) + offset]
+        self._words[np.repeat(self._first_word[mine], count) + offset] |= from_words
+        self._arrival_ms[mine] = np.maximum(self._arrival_ms[mine], other._arrival_ms)
+        self._now_ms = max(self._now_ms, other._now_ms)
 
     def columns(self) -> Columns:
         """Sources in order of their text, and their windows' words one after the other."""

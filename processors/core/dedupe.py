@@ -121,6 +121,11 @@ class Deduper:
         seen = self._foreign.judge(list(zip(sources, ids, strict=True)), arrival_ms[foreign].tolist())
         verdicts[foreign[seen]] = Verdict.DUPLICATE_FOREIGN
 
+    def join(self, other: Deduper) -> None:
+        """Take in what another shard remembers, as the child of a merge does; `other` is used up."""
+        self._own.join(other._own)
+        self._foreign.join(other._foreign)
+
     def columns(self) -> Columns:
         """What a snapshot must hold: a function of the events so far, not of how they were cut into batches."""
         return {**self._own.columns(), **self._foreign.columns()}
@@ -155,6 +160,12 @@ class _ForeignIds:
         expired = list(itertools.takewhile(lambda identity: arrivals[identity] < oldest, arrivals))
         for identity in expired:
             del arrivals[identity]
+
+    def join(self, other: _ForeignIds) -> None:
+        """Of an identity in both the later arrival counts."""
+        for identity, arrival in other._arrivals.items():
+            self._arrivals[identity] = max(arrival, self._arrivals.get(identity, arrival))
+        self._arrivals = dict(sorted(self._arrivals.items(), key=lambda entry: (entry[1], entry[0])))
 
     def columns(self) -> Columns:
         table: dict[str, int] = {}

@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 from streamgauge.events.envelope import InvalidEvent
 from streamgauge.events.position import Position
 from streamgauge.events.records import Shard, StreamRecord
-from streamgauge.processors.core.aggregate_state import AggregateState
 from streamgauge.processors.core.batch import EventBatch, Outcome
-from streamgauge.processors.core.columns import integers, texts
-from streamgauge.processors.core.container import Column, Columns, SnapshotError
+from streamgauge.processors.core.columns import texts
+from streamgauge.processors.core.container import Columns
 from streamgauge.processors.core.counters import AggregateCounters, Counters
 from streamgauge.processors.core.decode import Decoder
-from streamgauge.processors.core.dedupe import Deduper, Verdict
+from streamgauge.processors.core.dedupe import Verdict
 from streamgauge.processors.core.definition import Pipeline
 from streamgauge.processors.core.effects import (
     Effects,
@@ -32,15 +31,20 @@ from streamgauge.processors.core.effects import (
     LateEvent,
     PaneBatch,
 )
-from streamgauge.processors.core.fingerprints import check_definitions, definition_columns
+from streamgauge.processors.core.shard_state import (
+    check_state,
+    columns_below,
+    new_aggregates,
+    new_counters,
+    new_deduper,
+    new_watermark,
+    state_columns,
+)
 from streamgauge.processors.core.thresholds import Crossing
-from streamgauge.processors.core.watermark import NEVER, Timeline, Watermark, parse_control
+from streamgauge.processors.core.watermark import NEVER, Timeline, parse_control
 from streamgauge.processors.core.work import Control, Work
 
-__all__ = ["STATE_FORMAT", "Engine"]
-
-STATE_FORMAT = 1
-"""Which reader the columns of a snapshot need."""
+__all__ = ["Engine"]
 
 
 class Engine:
@@ -61,16 +65,10 @@ class Engine:
         self._shard = shard
         self._decoder = decoder
         self._position: Position | None = None
-        self._counters = Counters(aggregates={a.name: AggregateCounters() for a in pipeline.aggregates})
-        self._deduper = Deduper(pipeline.max_w, pipeline.resend_horizon_ms, pipeline.foreign_horizon_ms)
-        self._watermark = Watermark(pipeline.out_of_orderness_ms, [a.window for a in pipeline.aggregates])
-        self._aggregates = self._fresh_aggregates()
-
-    def _fresh_aggregates(self) -> list[AggregateState]:
-        return [
-            AggregateState(self._pipeline, aggregate, self._counters.aggregates[aggregate.name])
-            for aggregate in self._pipeline.aggregates
-        ]
+        self._counters = new_counters(pipeline)
+        self._deduper = new_deduper(pipeline)
+        self._watermark = new_watermark(pipeline)
+        self._aggregates = new_aggregates(pipeline, self._counters)
 
     @property
     def position(self) -> Position | None:
@@ -252,19 +250,14 @@ class Engine:
 
     def snapshot(self) -> Columns:
         """Everything that `restore` needs, as columns that the engine does not change afterwards."""
-        counters = msgspec.structs.replace(self._counters, failed=dict(sorted(self._counters.failed.items())))
-        columns: dict[str, Column] = {
-            "state_format": np.array([STATE_FORMAT], dtype=np.int64),
-            **definition_columns(self._pipeline),
-            "position": [] if self._position is None else [str(self._position)],
-            "counters": [msgspec.json.encode(counters).decode()],
-            **{f"watermark.{name}": column for name, column in self._watermark.columns().items()},
-            **{f"dedupe.{name}": column for name, column in self._deduper.columns().items()},
-        }
-        for aggregate, state in zip(self._pipeline.aggregates, self._aggregates, strict=True):
-            prefix = f"aggregate.{aggregate.name}."
-            columns |= {prefix + name: column for name, column in state.columns().items()}
-        return columns
+        return state_columns(
+            self._pipeline,
+            position=self._position,
+            counters=self._counters,
+            watermark=self._watermark,
+            deduper=self._deduper,
+            aggregates=self._aggregates,
+        )
 
     @classmethod
     def restore(cls, pipeline: Pipeline, shard: Shard, decoder: Decoder, columns: Columns) -> Engine:
@@ -276,14 +269,7 @@ class Engine:
             The columns are those of another pipeline, of an aggregate or threshold that was changed since, or of a
             format that this release does not read.
         """
-        (state_format,) = integers(columns, "state_format").tolist()
-        if state_format != STATE_FORMAT:
-            raise SnapshotError(
-                f"the state has format {state_format}; this release reads format {STATE_FORMAT}",
-                where=f"shard {shard.shard_id}",
-                remedy="Run the release that wrote it, or a later one",
-            )
-        check_definitions(pipeline, columns)
+        check_state(pipeline, shard, columns)
         engine = cls(pipeline, shard, decoder)
         engine._restore(columns)
         return engine
@@ -291,8 +277,8 @@ class Engine:
     def _restore(self, columns: Columns) -> None:
         position = texts(columns, "position")
         self._position = Position.parse(position[0]) if position else None
-        self._watermark.restore(_below(columns, "watermark."))
-        self._deduper.restore(_below(columns, "dedupe."))
+        self._watermark.restore(columns_below(columns, "watermark."))
+        self._deduper.restore(columns_below(columns, "dedupe."))
         (counters,) = texts(columns, "counters")
         self._counters = msgspec.json.decode(counters, type=Counters)
         saved = set(self._counters.aggregates)
@@ -300,12 +286,8 @@ class Engine:
             if aggregate.name not in saved:
                 fresh = AggregateCounters(accepted_before=self._counters.accepted)
                 self._counters.aggregates[aggregate.name] = fresh
-        self._aggregates = self._fresh_aggregates()
+        self._aggregates = new_aggregates(self._pipeline, self._counters)
         watermark_ms = NEVER if self.watermark_ms is None else self.watermark_ms
         for aggregate, state in zip(self._pipeline.aggregates, self._aggregates, strict=True):
             if aggregate.name in saved:
-                state.restore(_below(columns, f"aggregate.{aggregate.name}."), watermark_ms)
-
-
-def _below(columns: Columns, prefix: str) -> dict[str, Column]:
-    return {name.removeprefix(prefix): column for name, column in columns.items() if name.startswith(prefix)}
+                state.restore(columns_below(columns, f"aggregate.{aggregate.name}."), watermark_ms)

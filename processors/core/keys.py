@@ -37,8 +37,8 @@ class KeyTable:
 
     def __init__(self, fields: Sequence[str]) -> None:
         self.fields = tuple(fields)
-        partition_field = "partitionkey" if "partitionkey" in self.fields else "subject"
-        self._partition_field = self.fields.index(partition_field)
+        self.partition_field = "partitionkey" if "partitionkey" in self.fields else "subject"
+        self._partition_place = self.fields.index(self.partition_field)
         # A key of one field is held as the text itself: no tuple per event.
         self._codes = _Codes()
         self._keys: list[str | Key] = []
@@ -86,7 +86,7 @@ class KeyTable:
 
     def partition_key(self, key: Key) -> str:
         """The partition key that every event of `key` claims."""
-        return key[self._partition_field]
+        return key[self._partition_place]
 
     def define(self, name: str) -> None:
         """Add a column of flags, all 0."""
