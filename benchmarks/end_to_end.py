@@ -103,7 +103,7 @@ def main() -> None:
         held = summary.rate_per_s >= _HELD_SHARE * rate and drain_s <= _HELD_WITHIN_S
         used = ", ".join(f"{name} {value:.1f}" for name, value in sorted(cpu.items(), key=lambda item: -item[1]))
         print(
-            f"{rate:>8,} {summary['rate_per_s']:>11,.0f} {drain_s:>8.1f} {summary.latency_ms.p99 or 0:>8,}  "
+            f"{rate:>8,} {summary.rate_per_s:>11,.0f} {drain_s:>8.1f} {summary.latency_ms.p99 or 0:>8,}  "
             f"{'yes ' if held else 'no  '}  {used}",
             flush=True,
         )
