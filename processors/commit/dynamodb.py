@@ -35,7 +35,7 @@ _ROW = {
     f"#{name}": name
     for name in (
         *("shard_id", "hash_first", "hash_last", "parents", "owner", "claim_version", "position", "start", "sealed"),
-        *("snapshot_bytes", "snapshot_sha256", "snapshot_object", "committed_at_ms"),
+        *("snapshot_bytes", "snapshot_sha256", "snapshot_object", "committed_at_ms", "reduced"),
     )
 }
 
@@ -222,6 +222,7 @@ class DynamoDbStateStore:
             row,
             claim_version=row.claim_version + 1,
             sealed=True,
+            reduced=True,
             snapshot_bytes=len(snapshot),
             snapshot_sha256=sha256(snapshot).hexdigest(),
             snapshot_object=None,
@@ -319,6 +320,8 @@ def _snapshot_values(written: ShardRow, snapshot: bytes) -> dict[str, UniversalA
         "snapshot_bytes": {"N": str(written.snapshot_bytes)},
         "snapshot_sha256": {"S": written.snapshot_sha256 or ""},
     }
+    if written.reduced:
+        values["reduced"] = {"BOOL": True}
     if written.committed_at_ms is not None:
         values["committed_at_ms"] = {"N": str(written.committed_at_ms)}
     if written.snapshot_object is None:
@@ -354,4 +357,5 @@ def _row(item: Mapping[str, AttributeValueTypeDef]) -> ShardRow:
         snapshot_sha256=text("snapshot_sha256"),
         committed_at_ms=int(item["committed_at_ms"]["N"]) if "committed_at_ms" in item else None,
         snapshot_object=text("snapshot_object"),
+        reduced="reduced" in item,
     )

@@ -131,6 +131,7 @@ class MemoryStateStore:
             snapshot_bytes=len(snapshot),
             snapshot_sha256=sha256(snapshot).hexdigest(),
             sealed=True,
+            reduced=True,
         )
         written = self._replace(row, written, snapshot)
         self._hook("reduce", "after")

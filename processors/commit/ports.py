@@ -67,6 +67,7 @@ class ShardRow:
     ``TRIM_HORIZON`` or ``AT_TIMESTAMP <RFC 3339>``. ``snapshot_bytes`` is the snapshot's size, 0 without one;
     ``snapshot_object`` its name where it does not live in the row; ``committed_at_ms`` the clock of the owner at its
     last commit. ``sealed`` rows refuse claims and commits: the shard was applied to its end, and its descendants go on.
+    Once these have its state, it is ``reduced``: the snapshot holds its counters and gaps only.
     """
 
     shard: Shard
@@ -79,6 +80,7 @@ class ShardRow:
     snapshot_sha256: str | None
     committed_at_ms: int | None
     snapshot_object: str | None = None
+    reduced: bool = False
 
 
 class StateStore(Protocol):

@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from streamgauge.events.errors import StreamgaugeError
 from streamgauge.events.position import Position
 from streamgauge.events.records import Shard, StreamRecord
+from streamgauge.processors.commit.ancestry import Ancestry, Parents
 from streamgauge.processors.commit.commit_objects import CommitObjects
 from streamgauge.processors.commit.engine_port import EngineFactory
 from streamgauge.processors.commit.outbox import Fresh, OutboxLimits, PendingOutbox
@@ -19,11 +20,12 @@ from streamgauge.processors.commit.ports import (
     Backpressure,
     Fenced,
     ObjectStore,
+    ParentBehind,
     Receivers,
     ShardRow,
     StateStore,
-    StoreUnavailable,
 )
+from streamgauge.processors.commit.row_writer import RowWriter, SnapshotWrite
 from streamgauge.processors.commit.snapshots import Snapshot, decode_snapshot, encode_snapshot
 from streamgauge.processors.core.container import Columns
 from streamgauge.processors.core.counters import Counters
@@ -32,22 +34,9 @@ from streamgauge.processors.core.effects import Outbox, PaneBatch
 
 __all__ = ["SessionClosed", "ShardSession"]
 
-# The second call tells a lost answer (the row holds our write) from a store that is down.
-_WRITE_ATTEMPTS = 2
-
 
 class SessionClosed(StreamgaugeError):
     """The session has ended: it was closed, or an error left its engine unfit to be saved."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Write:
-    """A snapshot that is about to be saved. Until that is known, the very same write is tried, never another."""
-
-    snapshot: bytes
-    position: Position | None
-    outbox: Outbox
-    gaps: tuple[str, ...]
 
 
 class ShardSession:
@@ -77,15 +66,14 @@ class ShardSession:
     ) -> None:
         self._pipeline = pipeline
         self._shard = row.shard
-        self._store = store
         self._archive = archive
         self._now_ms = now_ms
         self._limits = limits
 
-        self._row = row
-        self._write: _Write | None = None
+        self._writer = RowWriter(store, row, now_ms)
         self._fresh = Fresh()
         self._ended: StreamgaugeError | None = None
+        self._closed: StreamgaugeError | None = None
 
         columns: Columns | None = snapshot.engine if snapshot else None
         self._engine = engine(pipeline, row.shard, columns)
@@ -108,8 +96,13 @@ class ShardSession:
         engine: EngineFactory,
         start: str = "TRIM_HORIZON",
         limits: OutboxLimits | None = None,
+        seen_version: int | None = None,
+        parents: Parents | None = None,
     ) -> ShardSession:
         """Claim the shard and restore its state; from now on every earlier owner is fenced.
+
+        A shard with parents, and no state yet, first sees to it that these are applied to their end and sealed; then
+        it begins with the state that they hand over, which is saved before this returns.
 
         Parameters
         ----------
@@ -119,24 +112,66 @@ class ShardSession:
             Milliseconds since the epoch.
         start
             Where reading begins if the shard has no row yet, as `ShardRow` describes it.
+        seen_version
+            Claim the shard only if this is its claim_version still, as in `StateStore.claim`.
 
         Raises
         ------
         Fenced
             The shard is sealed, or somebody claimed it while it was being opened.
+        ParentBehind
+            A parent is not at its end yet; open the shard again later.
+        ParentMissing
+            A parent is gone from the stream and was never processed.
         StoreUnavailable, StoreRefused
             The state cannot be read. Opening again is safe.
         SnapshotError
             The state is there, but unreadable.
         """
-        if store.row(shard.shard_id) is None:
-            store.create(shard, start=start)
-        row = store.claim(shard.shard_id, owner=owner)
+        parents = parents or Parents()
+
+        def open_as_it_is(row: ShardRow) -> ShardSession:
+            return cls.open(
+                pipeline,
+                row.shard,
+                store=store,
+                archive=archive,
+                receivers=receivers,
+                owner=owner,
+                now_ms=now_ms,
+                engine=engine,
+                limits=limits,
+                seen_version=row.claim_version,
+                parents=parents,
+            )
+
+        ancestry = Ancestry(
+            pipeline,
+            store,
+            parents,
+            engine=engine,
+            owner=owner,
+            start=start,
+            now_ms=now_ms,
+            apply_rest=lambda row: apply_rest(open_as_it_is(row), row, parents),
+        )
+        row = store.row(shard.shard_id) or store.create(shard, start=start)
+        first = None
+        if row.snapshot_sha256 is None and not row.sealed:
+            first = ancestry.first_snapshot(row.shard)
+        row = store.claim(shard.shard_id, owner=owner, seen_version=seen_version)
         blob = store.snapshot(row)
+        if blob is None and first is not None:
+            row = ancestry.save_first(row, first)
+            snapshot: Snapshot | None = first
+        else:
+            snapshot = None if blob is None else decode_snapshot(blob)
+        if snapshot is not None:
+            ancestry.reduce_parents(row.shard)
         return cls(
             pipeline,
             row,
-            None if blob is None else decode_snapshot(blob),
+            snapshot,
             store=store,
             archive=archive,
             receivers=receivers,
@@ -144,6 +179,10 @@ class ShardSession:
             limits=limits or OutboxLimits(),
             engine=engine,
         )
+
+    @property
+    def _row(self) -> ShardRow:
+        return self._writer.row
 
     @property
     def shard(self) -> Shard:
@@ -164,6 +203,11 @@ class ShardSession:
     def committed(self) -> Position | None:
         """The position of the last snapshot known to be saved: up to it a host may checkpoint."""
         return self._row.position
+
+    @property
+    def claim_version(self) -> int:
+        """The version of the row as last written: whoever watches the row sees it rise."""
+        return self._row.claim_version
 
     @property
     def counters(self) -> Counters:
@@ -275,9 +319,48 @@ class ShardSession:
             return
         self.commit()
         if len(self._outbox) < self._saved_entries:
-            self._write = self._snapshot_of(self._outbox.entries)
+            self._writer.begin(self._snapshot_of(self._outbox.entries))
             self._finish_write()
-        self._ended = SessionClosed("the session is closed", where=f"shard {self._shard.shard_id}")
+        self._ended = self._closed = SessionClosed("the session is closed", where=f"shard {self._shard.shard_id}")
+
+    def renew(self) -> None:
+        """Show whoever watches the shard's row that its owner lives; a write in doubt does that too.
+
+        Raises
+        ------
+        Fenced, StoreUnavailable, StoreRefused
+            As in `commit`.
+        """
+        self._check()
+        self._writer.begin_renewal()
+        self._finish_write()
+
+    def release(self) -> None:
+        """Close the session and leave the shard without an owner, so that the next one need not wait.
+
+        Raises
+        ------
+        Fenced, StoreUnavailable, StoreRefused
+            As in `commit`. The session may be released again.
+        """
+        self.close()
+        if self._ended is self._closed:
+            self._writer.release()
+
+    def seal(self) -> None:
+        """Close the session and seal the shard, which the caller has read, and applied, to its null iterator.
+
+        Raises
+        ------
+        Fenced, StoreUnavailable, StoreRefused
+            As in `commit`. The shard may be sealed again.
+        SessionClosed
+            An error ended the session before everything was saved.
+        """
+        self.close()
+        if self._ended is not None and self._ended is not self._closed:
+            raise self._ended
+        self._writer.seal()
 
     def _begin_write(self) -> None:
         objects = CommitObjects(
@@ -293,7 +376,7 @@ class ShardSession:
                 self._archive.put(item.name, item.body)
         commit = objects.commit(self._engine, failed, late, committed_at_ms=self._now_ms(), gaps=self._gaps)
         waiting = self._outbox.entries
-        self._write = self._snapshot_of(
+        write = self._snapshot_of(
             Outbox(
                 archive_objects=(
                     *waiting.archive_objects,
@@ -305,34 +388,45 @@ class ShardSession:
                 served_panes=(*waiting.served_panes, *self._fresh.served),
             )
         )
+        self._writer.begin(write)
         self._fresh = Fresh()
 
-    def _snapshot_of(self, outbox: Outbox) -> _Write:
+    def _snapshot_of(self, outbox: Outbox) -> SnapshotWrite:
         snapshot = Snapshot(self._engine.snapshot(), outbox, self._gaps)
-        return _Write(encode_snapshot(snapshot), self._engine.position, outbox, self._gaps)
+        return SnapshotWrite(encode_snapshot(snapshot), self._engine.position, outbox, self._gaps)
 
     def _finish_write(self) -> None:
         """Carry the write in doubt, if there is one, to a known end. Only then does its outbox become deliverable."""
-        write = self._write
-        if write is None:
-            return
-        for attempt in range(1, _WRITE_ATTEMPTS + 1):
-            try:
-                self._row = self._store.commit(
-                    self._row, snapshot=write.snapshot, position=write.position, now_ms=self._now_ms()
-                )
-                break
-            except Fenced as fenced:
-                self._ended = fenced
-                raise
-            except StoreUnavailable:
-                if attempt == _WRITE_ATTEMPTS:
-                    raise
-        self._write = None
-        self._outbox.replace(write.outbox)
-        self._saved_entries = len(write.outbox)
-        self._saved_gaps = write.gaps
+        try:
+            saved = self._writer.finish()
+        except Fenced as fenced:
+            self._ended = fenced
+            raise
+        if saved is not None:
+            self._outbox.replace(saved.outbox)
+            self._saved_entries = len(saved.outbox)
+            self._saved_gaps = saved.gaps
 
     def _check(self) -> None:
         if self._ended is not None:
             raise self._ended
+
+
+def apply_rest(session: ShardSession, row: ShardRow, parents: Parents) -> None:
+    """Apply a shard from where `row` stood to its end, as its owner, and close the session.
+
+    Raises
+    ------
+    ParentBehind
+        Its results cannot be delivered, or its records not be read. What was applied is saved.
+    """
+    assert parents.stream is not None, "only who can read a shard takes it over"
+    now = replace(row, position=session.position, start=session.start)
+    try:
+        for records in parents.stream.rest(now, on_gap=session.accept_gap if parents.accept_gap else None):
+            session.apply(records)
+            session.commit()
+    except Backpressure as full:
+        raise ParentBehind(full.what, where=full.where) from full
+    finally:
+        session.close()

@@ -10,9 +10,10 @@ from itertools import count
 import numpy as np
 
 from streamgauge.events.catalogue import Catalogue
-from streamgauge.events.hash_key import FULL_RANGE
+from streamgauge.events.hash_key import FULL_RANGE, hash_key
 from streamgauge.events.position import Position
 from streamgauge.events.records import Shard, StreamRecord
+from streamgauge.processors.commit.ancestry import Handover, Parents
 from streamgauge.processors.commit.memory import MemoryObjectStore, MemoryReceiver, MemoryStateStore, no_faults
 from streamgauge.processors.commit.outbox import OutboxLimits
 from streamgauge.processors.commit.ports import ObjectStore, Receivers, StateStore
@@ -30,6 +31,7 @@ from streamgauge.processors.core.effects import (
     PaneBatch,
     ThresholdEvent,
 )
+from streamgauge.processors.core.handover import ParentState, split_outbox
 
 SHARD = Shard("shardId-000000000000", FULL_RANGE)
 
@@ -61,10 +63,10 @@ def make_pipeline() -> Pipeline:
     )
 
 
-def make_record(number: int, kind: str = "good", *, arrival_ms: int | None = None) -> StreamRecord:
+def make_record(number: int, kind: str = "good", *, arrival_ms: int | None = None, key: str = "lga") -> StreamRecord:
     """Record `number` of a shard; what the scripted engine makes of it is its `kind`."""
     arrival = 1_700_000_000_000 + number if arrival_ms is None else arrival_ms
-    return StreamRecord(str(1_000 + number), "lga", arrival, json.dumps({"n": number, "kind": kind}).encode())
+    return StreamRecord(str(1_000 + number), key, arrival, json.dumps({"n": number, "kind": kind}).encode())
 
 
 def make_panes(*rows: tuple[str, int, int], tombstone: bool = False) -> PaneBatch:
@@ -113,19 +115,24 @@ def make_crossing(number: int, *, key: str = "lga") -> ThresholdEvent:
 
 
 class ScriptedEngine:
-    """Each good record closes a pane of its own; other kinds fail, are late, or raise a threshold event."""
+    """Each good record closes a pane of its own; other kinds fail, are late, or raise a threshold event.
+
+    ``hold`` keeps a record's number under its partition key, as open panes are kept; ``flush`` closes all of them.
+    """
 
     def __init__(self, columns: Columns | None) -> None:
         self.position: Position | None = None
         self.counters = Counters()
         self.watermark_ms: int | None = None
         self.input_ended = False
+        self.held: list[tuple[str, int]] = []
         if columns is not None:
             state = json.loads(columns["state"][0])
             self.position = Position.parse(state["position"]) if state["position"] else None
             self.counters = Counters(positions=state["positions"], accepted=state["accepted"])
             self.input_ended = state["ended"]
             self.watermark_ms = state["watermark"]
+            self.held = [(key, number) for key, number in state["held"]]
 
     def apply(self, records: Sequence[StreamRecord]) -> Effects:
         effects = Effects()
@@ -142,6 +149,12 @@ class ScriptedEngine:
             self.counters.positions += 1
             if kind == "end":
                 self.input_ended = True
+            elif kind == "hold":
+                self.counters.accepted += 1
+                self.held.append((record.partition_key, number))
+            elif kind == "flush":
+                effects.panes += [make_panes((key, 1_000 * number, 0)) for key, number in self.held]
+                self.held = []
             elif kind == "failed":
                 effects.failed.append(
                     FailedEvent(position, record.arrival_ms, "lga", FailureReason.DATA, "scripted", record.data)
@@ -163,11 +176,27 @@ class ScriptedEngine:
             "accepted": self.counters.accepted,
             "ended": self.input_ended,
             "watermark": self.watermark_ms,
+            "held": self.held,
         }
         return {"state": [json.dumps(state)]}
 
     def open_panes(self) -> list[PaneBatch]:
         return []
+
+
+def scripted_inherit(pipeline: Pipeline, child: Shard, parents: Sequence[ParentState]) -> Columns:
+    """What is held under keys of the child's range; an input has ended where it has for all parents."""
+    states = [json.loads((parent.columns or ScriptedEngine(None).snapshot())["state"][0]) for parent in parents]
+    held = [(key, number) for state in states for key, number in state["held"] if hash_key(key) in child.hash_range]
+    state = {"position": None, "positions": 0, "accepted": 0, "watermark": None, "held": held}
+    return {"state": [json.dumps(state | {"ended": all(state["ended"] for state in states)})]}
+
+
+def scripted_keep(fresh: Columns, columns: Columns) -> Columns:
+    return {"state": [json.dumps({**json.loads(columns["state"][0]), "held": []})]}
+
+
+SCRIPTED_HANDOVER = Handover(scripted_inherit, split_outbox, scripted_keep)
 
 
 def scripted_engine(pipeline: Pipeline, shard: Shard, columns: Columns | None) -> ScriptedEngine:
@@ -197,18 +226,28 @@ class World:
     def call_hook(self, step: str, moment: str) -> None:
         self.hook(step, moment)
 
-    def open(self, shard: Shard = SHARD, start: str = "TRIM_HORIZON") -> ShardSession:
+    def open(
+        self,
+        shard: Shard = SHARD,
+        start: str = "TRIM_HORIZON",
+        *,
+        owner: str | None = None,
+        seen_version: int | None = None,
+        parents: Parents | None = None,
+    ) -> ShardSession:
         return ShardSession.open(
             self.pipeline,
             shard,
             store=self.store,
             archive=self.archive,
             receivers=Receivers(self.archived, self.crossings, self.served),
-            owner=f"owner-{next(self.owners)}",
+            owner=owner or f"owner-{next(self.owners)}",
             now_ms=lambda: self.clock_ms,
             engine=scripted_engine,
             start=start,
             limits=self.limits,
+            seen_version=seen_version,
+            parents=parents or Parents(handover=SCRIPTED_HANDOVER),
         )
 
 

@@ -1,0 +1,32 @@
+"""Whether the owner of a shard lives, by the observer's own clock: nobody compares clocks of two machines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from streamgauge.processors.commit.ports import ShardRow
+
+__all__ = ["ClaimWatch"]
+
+
+class ClaimWatch:
+    """Remembers since when each row has had its claim_version.
+
+    Parameters
+    ----------
+    clock
+        Seconds that only rise.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._seen: dict[str, tuple[int, float]] = {}
+
+    def unchanged_s(self, row: ShardRow) -> float:
+        """For how many seconds this observer has seen the row at its version; 0 where the version is new to it."""
+        now = self._clock()
+        version, since = self._seen.get(row.shard.shard_id, (None, now))
+        if version != row.claim_version:
+            since = now
+            self._seen[row.shard.shard_id] = row.claim_version, now
+        return now - since
