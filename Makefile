@@ -10,7 +10,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 	--custom-compile-command "make lock" pyproject.toml requirements/build.in
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench lock clean
+.PHONY: help demo test lint format bench mutations lock clean
 .DELETE_ON_ERROR:
 
 help: ## show the targets
@@ -34,6 +34,9 @@ format: $(VENV)/dev.stamp ## mend style
 
 bench: $(VENV)/dev.stamp ## run the benchmarks
 	@set -e; for script in benchmarks/[!_]*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+mutations: $(VENV)/dev.stamp ## remove each protection in a copy of the tree; a test must go red for every one
+	PYTHONPATH=tests $(BIN)/python -m mutations
 
 lock: ## write the lock files anew (needs what `make test` has set up)
 	$(LOCK) --extra dev --upgrade --output-file requirements/dev.lock

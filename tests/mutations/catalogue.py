@@ -1,0 +1,318 @@
+"""Every mutation: which lines of the source go, and which tests must go red for it.
+
+A text that is no longer there, or is there twice, fails `test_catalogue` and `make mutations`: whoever changes such a
+line moves the mutation along with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["MUTATIONS", "ROOT", "Edit", "Mutation", "Stale"]
+
+ROOT = Path(__file__).parents[2]
+
+
+class Stale(Exception):
+    """A mutation does not fit the source any more."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """`old` stands exactly once in the file at `path`, and is replaced by `new`."""
+
+    path: str
+    old: str
+    new: str
+
+    def applied(self, root: Path) -> str:
+        """The file's text with the edit in it.
+
+        Raises
+        ------
+        Stale
+            `old` does not stand there exactly once.
+        """
+        file = root / self.path
+        found = file.read_text().count(self.old) if file.exists() else 0
+        if found != 1:
+            raise Stale(f"{self.path} holds, {found} times instead of once:\n{self.old}")
+        return file.read_text().replace(self.old, self.new)
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """What is removed, how, and the tests of which each must fail; of a parametrised one, any of its cases."""
+
+    name: str
+    edits: tuple[Edit, ...]
+    tests: tuple[str, ...]
+
+
+_SESSION = "tests/behaviours/test_shard_session.py::"
+_STORE = "tests/behaviours/test_state_store.py::"
+_DYNAMODB = "tests/integration/test_dynamodb_state_store.py::"
+_RECEIVERS = "tests/behaviours/test_receivers.py::"
+_DECODERS = "tests/behaviours/test_decoders.py::"
+_ENGINE = "tests/unit/core/test_engine.py::"
+_ENGINES = "tests/properties/test_engine.py::"
+_DEDUPE = "tests/properties/test_dedupe.py::"
+_HANDOVER = "tests/properties/test_handover.py::"
+_RESHARDING = "tests/behaviours/test_resharding.py::"
+_PRODUCER = "tests/unit/producers/test_producer_core.py::"
+_WATERMARK = "tests/unit/core/test_watermark.py::"
+_THRESHOLDS = "tests/unit/core/test_thresholds.py::"
+
+MUTATIONS = (
+    Mutation(
+        "claim and fencing, in memory",
+        (
+            Edit(
+                "processors/commit/memory.py",
+                "if now is None or (now.owner, now.claim_version, now.sealed)"
+                " != (row.owner, row.claim_version, written.sealed):",
+                "if now is None:",
+            ),
+        ),
+        (
+            _SESSION + "test_a_zombies_commit_is_fenced_and_leaves_no_delivery",
+            _STORE + "test_an_owner_is_fenced_by_a_later_claim",
+        ),
+    ),
+    Mutation(
+        "claim and fencing, in DynamoDB",
+        (
+            Edit(
+                "processors/commit/dynamodb.py",
+                'ConditionExpression=f"{is_held} AND #claim_version = :held_version AND #sealed = :sealed",',
+                'ConditionExpression=f"{is_held} OR #claim_version <> :held_version OR #sealed = :sealed",',
+            ),
+        ),
+        (
+            _STORE + "test_an_owner_is_fenced_by_a_later_claim",
+            _DYNAMODB + "test_a_fenced_owner_deletes_nothing_and_leaves_its_own_object_to_the_heir",
+        ),
+    ),
+    Mutation(
+        "position skip",
+        (
+            Edit(
+                "processors/core/engine.py",
+                "self._decoder.decode(records, self._shard, self._position)",
+                "self._decoder.decode(records, self._shard, None)",
+            ),
+        ),
+        (
+            _ENGINES + "test_redelivered_records_change_nothing_but_their_counter",
+            _ENGINE + "test_an_aggregate_that_is_delivered_again_from_its_middle_is_counted_once",
+        ),
+    ),
+    Mutation(
+        "anti-replay window",
+        (
+            Edit(
+                "processors/core/anti_replay.py",
+                "in_window = ~below & (_repeated(key) | self._bits(slots, group, sequence, before))",
+                "in_window = ~below & _repeated(key)",
+            ),
+        ),
+        (_DEDUPE + "test_batches_are_judged_as_if_event_by_event",),
+    ),
+    Mutation(
+        "joining of bitmaps at a merge",
+        (
+            Edit(
+                "processors/core/anti_replay.py",
+                "self._words[np.repeat(self._first_word[mine], count) + offset] |= from_words",
+                "del from_words",
+            ),
+        ),
+        (_HANDOVER + "test_resharded_engines_agree_with_the_model_of_keys",),
+    ),
+    Mutation(
+        "floors",
+        (
+            Edit(
+                "processors/core/watermark.py",
+                "closed_to_ms = np.maximum(closed_to_ms, floors_ms)",
+                "pass",
+            ),
+        ),
+        (_HANDOVER + "test_resharded_engines_agree_with_the_model_of_keys",),
+    ),
+    Mutation(
+        "sealing",
+        (Edit("processors/commit/ancestry.py", "return self._store.seal(row)", "return row"),),
+        (
+            _RESHARDING + "test_a_parent_that_moves_while_it_is_looked_at_is_not_sealed",
+            _RESHARDING + "test_a_zombie_owner_commits_nothing_after_the_seal_and_delivers_nothing",
+        ),
+    ),
+    Mutation(
+        "whole-aggregate check",
+        (
+            Edit(
+                "processors/core/unpack.py",
+                "is_misrouted = not check.holds_all(aggregate)",
+                "is_misrouted = False",
+            ),
+        ),
+        (_DECODERS + "test_a_misrouted_aggregate_of_ours_is_ignored_whole",),
+    ),
+    Mutation(
+        "resend of the whole aggregate",
+        (
+            Edit(
+                "producers/client/exchange.py",
+                "                misrouted += record.events  # every consumer ignores the whole aggregate\n",
+                "                for place, event in enumerate(record.events):\n"
+                "                    if hash_key(event.partition_key) in hash_range:\n"
+                "                        at = Position(sequence_number, place)\n"
+                "                        self._outstanding.acknowledge(event, shard_id, at)\n"
+                "                    else:\n"
+                "                        misrouted.append(event)\n",
+            ),
+        ),
+        (_PRODUCER + "test_misrouted_aggregates_are_sent_again_whole",),
+    ),
+    Mutation(
+        "W's back-pressure",
+        (
+            Edit(
+                "producers/client/source_log.py",
+                "return self.next_sequence - self._oldest < self._window",
+                "return True",
+            ),
+        ),
+        (
+            _PRODUCER + "test_never_more_than_w_sequences_between_the_oldest_unacknowledged_and_the_newest",
+            _PRODUCER + "test_whatever_happens_nothing_acknowledged_is_lost_and_w_holds",
+        ),
+    ),
+    Mutation(
+        "place in W of a given-up event",
+        (
+            Edit(
+                "producers/client/outstanding.py",
+                "        if event.doubtful_ms < 0:\n            log.release(event.sequence)\n",
+                "        if True:\n            log.release(event.sequence)\n",
+            ),
+        ),
+        (_PRODUCER + "test_an_unknown_event_holds_its_place_until_it_can_no_longer_land",),
+    ),
+    Mutation(
+        "outbox",
+        (
+            Edit(
+                "processors/commit/session.py",
+                "Snapshot(self._engine.snapshot(), outbox, self._gaps)",
+                "Snapshot(self._engine.snapshot(), Outbox(), self._gaps)",
+            ),
+        ),
+        (
+            _SESSION + "test_a_crash_before_or_after_any_step_loses_nothing_and_doubles_nothing",
+            _SESSION + "test_what_a_crash_left_in_the_outbox_is_delivered_again_under_the_same_names",
+        ),
+    ),
+    Mutation(
+        "delivery after the snapshot",
+        (
+            Edit(
+                "processors/commit/session.py",
+                "            self._begin_write()\n            self._finish_write()\n",
+                "            self._begin_write()\n"
+                "            self._outbox.replace(self._write.outbox)\n"
+                "            self._outbox.deliver()\n"
+                "            self._finish_write()\n",
+            ),
+        ),
+        (
+            _SESSION + "test_nothing_leaves_before_its_snapshot_is_saved",
+            _SESSION + "test_a_zombies_commit_is_fenced_and_leaves_no_delivery",
+        ),
+    ),
+    Mutation(
+        "revision condition",
+        (
+            Edit(
+                "processors/commit/served_panes.py",
+                '"attribute_not_exists(#revision) OR #revision < :revision"',
+                '"attribute_not_exists(#revision) OR #revision <> :revision"',
+            ),
+        ),
+        (
+            _RECEIVERS + "test_a_higher_revision_replaces_a_lower_one_and_never_the_other_way",
+            _RECEIVERS + "test_a_tombstone_hides_its_pane_and_every_earlier_revision",
+        ),
+    ),
+    Mutation(
+        "failed events listed by the commit",
+        (
+            Edit(
+                "processors/commit/commit_objects.py",
+                "failed_object=failed.name if failed else None",
+                "failed_object=None",
+            ),
+        ),
+        (_SESSION + "test_failed_events_count_only_when_a_commit_lists_them",),
+    ),
+    Mutation(
+        "event-by-event watermark",
+        (
+            Edit(
+                "processors/core/watermark.py",
+                "highest = np.maximum(np.maximum.accumulate(times_ms), self._highest_ms)",
+                "highest = np.full(len(times_ms), max(int(times_ms.max()), self._highest_ms))",
+            ),
+        ),
+        (
+            _ENGINES + "test_how_the_stream_is_cut_changes_nothing",
+            _WATERMARK + "test_it_is_the_highest_event_time_less_the_bound",
+        ),
+    ),
+    Mutation(
+        "cap on ticks",
+        (
+            Edit(
+                "processors/core/watermark.py",
+                "self._raise(min(self._highest_ms - self._bound_ms + idle_ms, self._end_of_latest()))",
+                "self._raise(self._highest_ms - self._bound_ms + idle_ms)",
+            ),
+        ),
+        (
+            _WATERMARK + "test_a_tick_raises_to_the_end_of_the_window_of_the_newest_event_at_most",
+            _ENGINES + "test_the_engine_agrees_with_the_model",
+        ),
+    ),
+    Mutation(
+        "re-run of the threshold machine",
+        (
+            Edit(
+                "processors/core/thresholds.py",
+                "        for slot, truth in zip(slots[split:].tolist(),"
+                " self._slots.column(self._truth)[slots[split:]], strict=True):\n",
+                "        for slot, truth in zip(slots[split : split + 1].tolist(),"
+                " self._slots.column(self._truth)[slots[split : split + 1]], strict=True):\n",
+            ),
+        ),
+        (
+            _THRESHOLDS + "test_one_correction_moves_all_later_crossings_with_the_state_after_all_of_it",
+            _ENGINES + "test_raises_less_corrected_clears_are_the_crossings_of_the_final_panes",
+        ),
+    ),
+    Mutation(
+        "take-back of a vanished clear",
+        (
+            Edit(
+                "processors/core/thresholds.py",
+                "            if old:\n                reading.emit(row, at, _OPPOSITE[old]",
+                "            if old == _RAISE:\n                reading.emit(row, at, _OPPOSITE[old]",
+            ),
+        ),
+        (
+            _THRESHOLDS + "test_a_clear_that_vanishes_is_taken_back_by_a_raise",
+            _ENGINES + "test_raises_less_corrected_clears_are_the_crossings_of_the_final_panes",
+        ),
+    ),
+)
