@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-CONFTEST = Path(__file__).parents[2] / "conftest.py"
+PLUGIN = Path(__file__).parents[2] / "support" / "ci_skips.py"
 SKIPPING = {
     "test_mark.py": "import pytest\n@pytest.mark.skip(reason='why')\ndef test_it(): pass\n",
     "test_call.py": "import pytest\ndef test_it(): pytest.skip('why')\n",
@@ -21,7 +21,7 @@ EXPECTED_FAILURE = "import pytest\n@pytest.mark.xfail(reason='why')\ndef test_it
 
 def run(folder: Path, ci: str) -> tuple[int, set[str]]:
     """Exit code, and the files in which something failed."""
-    shutil.copy(CONFTEST, folder / "conftest.py")
+    shutil.copy(PLUGIN, folder / "conftest.py")
     for name, body in {**SKIPPING, "test_expected.py": EXPECTED_FAILURE}.items():
         (folder / name).write_text(body)
     options = ["-q", "-rfE", "-c", os.devnull, "-p", "no:cacheprovider", "--continue-on-collection-errors"]
