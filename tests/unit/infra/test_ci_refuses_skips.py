@@ -43,3 +43,11 @@ def test_a_skip_fails_in_ci_but_not_an_expected_failure(tmp_path: Path) -> None:
 
 def test_a_skip_passes_elsewhere(tmp_path: Path) -> None:
     assert run(tmp_path, ci="") == (pytest.ExitCode.OK, set())
+
+
+def test_the_suite_itself_uses_it(request: pytest.FixtureRequest) -> None:
+    assert any(
+        plugin.__name__ == "ci_skips"
+        for plugin in request.config.pluginmanager.get_plugins()
+        if hasattr(plugin, "__name__")
+    )
