@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import disk_usage
 from time import monotonic, sleep
 from typing import IO
 
@@ -34,6 +35,7 @@ _AUDIT_DEADLINE_S = 90.0
 _QUEUE_DEADLINE_S = 30.0
 _POLL_S = 0.25
 _STOP_GRACE_S = 10.0
+_LEAST_FREE_BYTES = 1_000_000
 
 
 class BadRowSeen(msgspec.Struct):
@@ -145,7 +147,7 @@ class Demo:
             show(self.progress())
             sleep(_POLL_S)
         if status != 0:
-            raise StreamgaugeError(f"{name} failed: {_last_line(child.log) or f'exit {status}'}", where=str(child.log))
+            raise _failed(name, child, status)
         child.out.seek(0)
         return child.out.read()
 
@@ -262,6 +264,14 @@ class _Detail(msgspec.Struct):
 
 class _Message(msgspec.Struct):
     detail: _Detail
+
+
+def _failed(name: str, child: _Child, status: int) -> StreamgaugeError:
+    # Somebody whose disk is full finds nothing in the log.
+    is_full = disk_usage(child.log.parent).free < _LEAST_FREE_BYTES
+    remedy = "The disk is full: make room, or set STREAMGAUGE_HOME to a folder on another" if is_full else None
+    last = _last_line(child.log) or f"exit {status}"
+    return StreamgaugeError(f"{name} failed: {last}", where=str(child.log), remedy=remedy)
 
 
 def _of_aggregate(counters: Sequence[Counters], aggregate: str, what: str) -> int:
