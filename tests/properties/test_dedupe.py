@@ -269,3 +269,51 @@ def test_a_ring_that_wraps_many_times_forgets_only_what_left_the_window(window: 
         run = [Sent("ring", number, 0) for number in range(first, first + window // 4 + 7)]
         assert set(judge(deduper, run)) == {Verdict.NEW}
         assert set(judge(deduper, run)) == {Verdict.DUPLICATE_IN_WINDOW}
+
+
+def joined_memory(parts: list[OneByOne]) -> OneByOne:
+    """What two shards remember, put together: everything that either has seen."""
+    joined = OneByOne()
+    for part in parts:
+        for source, seen in part.seen.items():
+            joined.seen[source] = joined.seen.get(source, set()) | seen
+            joined.heard_ms[source] = max(joined.heard_ms.get(source, 0), part.heard_ms[source])
+        for identity, arrival in part.foreign.items():
+            joined.foreign[identity] = max(arrival, joined.foreign.get(identity, 0))
+    return joined
+
+
+@settings(max_examples=300, deadline=None)
+@given(streams(), st.lists(st.sampled_from([0, 0, 1, 2]), min_size=60, max_size=60))
+def test_the_child_of_a_merge_knows_what_either_parent_has_seen(events: list[Sent], places: list[int]) -> None:
+    # Silence forgets; here it would do so in one parent alone.
+    short = [event for event in events if event.arrival_ms < SILENCE_MS]
+    split = [[event for event, place in zip(short, places, strict=False) if place == part] for part in range(3)]
+    parents, models = [new_deduper(), new_deduper()], [OneByOne(), OneByOne()]
+    for deduper, model, mine in zip(parents, models, split, strict=False):
+        assert judge(deduper, mine) == [int(model.judge(event)) for event in mine]
+    child = new_deduper()
+    child.restore(parents[0].columns())
+    other = new_deduper()
+    other.restore(parents[1].columns())
+    child.join(other)
+    model = joined_memory(models)
+    now = max((event.arrival_ms for event in short), default=0)
+    later = [Sent(event.source, event.number, now) for event in split[2]]
+    # Every event of the parents comes again, in an order of its own.
+    again = [Sent(event.source, event.number, now) for event in [*split[1], *reversed(split[0])]]
+    assert judge(child, later + again) == [int(model.judge(event)) for event in later + again]
+
+
+def test_a_joined_window_keeps_what_the_lower_one_has_seen() -> None:
+    ahead, behind = new_deduper(), new_deduper()
+    judge(ahead, [Sent("a", number, 0) for number in (10, 70)])
+    judge(behind, [Sent("a", number, 0) for number in (3, 11, 12)])
+    for first, second in ((ahead, behind), (behind, ahead)):
+        joined, other = new_deduper(), new_deduper()
+        joined.restore(first.columns())
+        other.restore(second.columns())
+        joined.join(other)
+        # 75 = 11 + 64 stands where 11 stood.
+        numbers = (70, 10, 11, 12, 13, 3, 6, 75)
+        assert judge(joined, [Sent("a", number, 0) for number in numbers]) == [1, 1, 1, 1, 0, 2, 2, 0]
