@@ -129,6 +129,8 @@ class Board:
         match kind:
             case Kind.CRASH | Kind.UPGRADE:
                 return Crash(upgrade=kind is Kind.UPGRADE)
+            case Kind.STOPPED:
+                return Crash()
             case Kind.UNAVAILABLE | Kind.ANSWER_LOST:
                 return self.unavailable(step)
             case Kind.OUTAGE:

@@ -79,7 +79,9 @@ COMPONENTS = {
     "snapshot": "state",
     "put_snapshot": "state",
     "commit": "state",
+    "renew": "state",
     "seal": "state",
+    "reduce": "state",
     "store_failed": "archive",
     "store_late": "archive",
     "deliver_archive": "archive",
@@ -94,7 +96,6 @@ COMPONENTS = {
 }
 """Steps by the component that they call."""
 
-RESHARDING = False
 _COMMIT_STEPS = [
     "create",
     "claim",
@@ -104,11 +105,17 @@ _COMMIT_STEPS = [
     "store_late",
     "put_snapshot",
     "commit",
+    "renew",
+    "seal",
+    "reduce",
     "deliver_archive",
     "deliver_events",
     "deliver_panes",
     "checkpoint",
 ]
+_OPENING = frozenset({"create", "claim", "renew", "seal", "reduce"})
+"""Steps before a shard is in the hands of who takes them, or where it is in nobody's."""
+_RESHARDED_AT = ["put", "list", "read", "apply", "commit", "deliver_events", "deliver_panes", "checkpoint"]
 _READING = ["read"]
 _ARCHIVING = ["range", "object"]
 _INPUTS = [kind for kind in Kind if list(Kind).index(kind) >= list(Kind).index(Kind.POISON)]
@@ -123,13 +130,18 @@ def _cells() -> list[tuple[Kind, str]]:
     places: dict[Kind, list[str]] = {
         Kind.CRASH: _both([*_READING, *_COMMIT_STEPS, *_ARCHIVING, "put"]),
         Kind.UPGRADE: ["commit.before", "commit.after", "deliver_events.before"],
-        Kind.UNAVAILABLE: [f"{step}.before" for step in [*calls, *_READING, *_ARCHIVING, "archive_read", "put"]]
-        + (["list.before"] if RESHARDING else []),
+        Kind.UNAVAILABLE: [
+            f"{step}.before" for step in [*calls, *_READING, *_ARCHIVING, "archive_read", "put", "list"]
+        ],
         Kind.ANSWER_LOST: [f"{step}.after" for step in [*calls, *_ARCHIVING, "put"] if step != "snapshot"],
         Kind.OUTAGE: ["commit.before", "deliver_archive.before", "deliver_events.before", "deliver_panes.before"]
         + ["read.before", "put.before"],
         Kind.PAUSE: _both([*_READING, *_COMMIT_STEPS, *_ARCHIVING]),
-        Kind.STEAL: _both([*_READING, *[step for step in _COMMIT_STEPS if step not in ("create", "claim")]]),
+        Kind.STEAL: _both([*_READING, *[step for step in _COMMIT_STEPS if step not in _OPENING]]),
+        Kind.SPLIT: [*_both(_RESHARDED_AT), "claim.before", "seal.before", "seal.after"],
+        Kind.MERGE: [*_both(_RESHARDED_AT), "claim.before", "seal.before", "seal.after"],
+        Kind.RESHARD: ["put.before", "read.before", "apply.after", "commit.before", "commit.after", "seal.before"],
+        Kind.STOPPED: ["read.before", "commit.after"],
         Kind.TICK: [f"{step}.before" for step in ["put", *_READING, *_COMMIT_STEPS]],
         Kind.PARTIAL: ["put.before", "deliver_events.before"],
         Kind.THROTTLE_SOME: ["put.before", "read.before", "archive_read.before"],
@@ -137,7 +149,7 @@ def _cells() -> list[tuple[Kind, str]]:
         Kind.EXPIRED: ["read.before", "archive_read.before"],
         Kind.EMPTY: ["read.before", "archive_read.before"],
         Kind.LATE_LANDING: ["put.before"],
-        Kind.STALE: ["list.before"] if RESHARDING else [],
+        Kind.STALE: ["list.before"],
         Kind.DOUBLE: ["invoke.before"],
         Kind.BISECT: ["invoke.before"],
         Kind.FAILS: ["invoke.before", "invoke.after"],

@@ -129,7 +129,7 @@ class Inputs:
         elif note(Kind.FUTURE):
             attempt.time_ms, attempt.fate = self._world.clock.now_ms + 600_000, "failed"
         elif note(Kind.LATE):
-            attempt.time_ms -= self._rng.choice((5_000, 9_000, 30_000))
+            attempt.time_ms -= self._rng.choice((6_000, 12_000, 40_000))
         return WIND
 
     def _put_one(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,8 @@ from simulation.faults import Kind
 from simulation.pipelines import STREAM
 from streamgauge.events.position import Position
 from streamgauge.events.records import Shard, StreamRecord
-from streamgauge.processors.commit.ports import Backpressure, Fenced, StoreUnavailable
+from streamgauge.processors.commit.claim_watch import ClaimWatch
+from streamgauge.processors.commit.ports import Backpressure, Fenced, ParentBehind, StoreUnavailable
 from streamgauge.processors.commit.session import ShardSession
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ class Container(Actor):
         self.version = 1
         self._session: ShardSession | None = None
         self._cold_starts = 0
+        self._watch = ClaimWatch(lambda: self.clock.now_ms / 1_000)
 
     def lose_memory(self) -> None:
         self._session = None
@@ -50,10 +53,9 @@ class Container(Actor):
         """Cold start; whether the shard is ours."""
         self._cold_starts += 1
         owner = f"{self.name}/{self._cold_starts}"
-        try:
-            self._session = self.world.open_session(self.shard, owner=owner, version=self.version)
-        except (Fenced, StoreUnavailable):
-            self._session = None
+        self._session = None
+        with suppress(Fenced, ParentBehind, StoreUnavailable):
+            self._session = self.world.open_session(self.shard, owner=owner, version=self.version, watch=self._watch)
         return self._session is not None
 
     def invoke(self, poller: Poller, invocation: Invocation) -> None:
@@ -72,11 +74,11 @@ class Container(Actor):
         poller.answer(invocation, ok=succeeded)
 
     def _handle(self, batch: list[StreamRecord]) -> bool:
+        last = int(batch[-1].sequence_number)
         if self._session is None and not self.claim():
-            return False
+            return self._covers(last)
         session = self._session
         assert session is not None
-        last = int(batch[-1].sequence_number)
         try:
             self.board.reach("apply.before")
             session.apply(batch)
@@ -84,12 +86,15 @@ class Container(Actor):
             committed = session.commit()
         except Fenced:
             self._session = None
-            row = self.world.store.row(self.shard.shard_id)
-            # Another invocation of the batch may have done its work.
-            return row is not None and row.position is not None and row.position.sequence_number >= last
+            # Another invocation of the batch may have done its work, or a child.
+            return self._covers(last)
         except (Backpressure, StoreUnavailable):
             return False
         return committed is not None and committed.sequence_number >= last
+
+    def _covers(self, last: int) -> bool:
+        row = self.world.store.row(self.shard.shard_id)
+        return row is not None and row.position is not None and row.position.sequence_number >= last
 
 
 class Poller(Actor):
@@ -100,6 +105,8 @@ class Poller(Actor):
         self.shard = shard
         self.containers = [Container(world, shard, index) for index in range(2)]
         self.is_over = False
+        self._has_begun = False
+        self._is_hasty = self.rng.random() < 0.2
         self._iterator: str | None = None
         self._last: str | None = None
         self._is_closed = False
@@ -123,6 +130,9 @@ class Poller(Actor):
     def _turn(self) -> None:
         if self.is_over:
             return
+        if not self._may_begin():
+            self.after(500, self._turn)
+            return
         if self._waiting is None:
             if not self._batch and not self._is_closed:
                 self._batch = self._read()
@@ -133,6 +143,12 @@ class Poller(Actor):
                 self.is_over = True
                 return
         self.after(self.world.read_interval_ms(self.rng), self._turn)
+
+    def _may_begin(self) -> bool:
+        """Parents are read before their children; mostly."""
+        parents = [self.world.pollers[parent] for parent in self.shard.parents]
+        self._has_begun = self._has_begun or self._is_hasty or all(parent.is_over for parent in parents)
+        return self._has_begun
 
     def _read(self) -> list[StreamRecord]:
         client = self.world.kinesis

@@ -6,14 +6,26 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
-from simulation.faults import CELLS, RESHARDING, Kind, PlannedFault
+from simulation.faults import CELLS, Kind, PlannedFault
 
 __all__ = ["Host", "Plan", "make_plan"]
 
 Host = Literal["puller", "kcl", "lambda"]
 
 _RARE_STEPS = frozenset(
-    ["create", "claim", "snapshot", "store_failed", "store_late", "deliver_events", "range", "object", "list", "seal"]
+    [
+        "create",
+        "claim",
+        "snapshot",
+        "store_failed",
+        "store_late",
+        "deliver_events",
+        "range",
+        "object",
+        "list",
+        "seal",
+        "reduce",
+    ]
 )
 
 
@@ -54,8 +66,9 @@ def make_plan(seed: int) -> Plan:
         faults.append(PlannedFault(Kind.BAD_DATA, "event.before", rng.randint(1, 10), 0))
     if place.startswith("store_late"):
         faults.append(PlannedFault(Kind.LATE, "event.before", rng.randint(12, 20), 0))
-    if step == "list" and RESHARDING:
-        faults.append(PlannedFault(Kind.SPLIT, "put.before", rng.randint(1, 4), rng.getrandbits(16)))
+    if step in ("list", "seal", "reduce"):
+        change = rng.choice((Kind.SPLIT, Kind.SPLIT, Kind.MERGE, Kind.RESHARD))
+        faults.append(PlannedFault(change, rng.choice(("put.before", "read.before")), 3, rng.getrandbits(16)))
     if step == "snapshot":
         faults.append(PlannedFault(Kind.CRASH, "checkpoint.after", rng.randint(1, 3), rng.getrandbits(16)))
         host = "kcl" if host == "lambda" else host

@@ -13,7 +13,9 @@ from simulation.actor import Actor
 from simulation.pipelines import STREAM
 from streamgauge.events.position import Position
 from streamgauge.events.records import Shard, StreamRecord
-from streamgauge.processors.commit.ports import Backpressure, Fenced, StoreUnavailable
+from streamgauge.processors.commit.claim_watch import ClaimWatch
+from streamgauge.processors.commit.lineage import register_shards
+from streamgauge.processors.commit.ports import Backpressure, Fenced, ParentBehind, StoreUnavailable
 from streamgauge.processors.commit.session import ShardSession
 from streamgauge.processors.hosts.shard_reader import ShardReader, TryLater
 
@@ -85,8 +87,9 @@ class Worker(Actor):
         self.version = 1
         self.working_on: Shard | None = None
         self._seen: dict[str, tuple[int, int]] = {}
+        self._watch = ClaimWatch(lambda: self.clock.now_ms / 1_000)
         self._lives = 0
-        self.after(self.rng.randrange(1_000), self._turn)
+        self.after(self.rng.randrange(1_000), self._start)
 
     def lose_memory(self) -> None:
         self.runs.clear()
@@ -95,7 +98,15 @@ class Worker(Actor):
     def restart(self, *, upgrade: bool) -> None:
         if upgrade:
             self.version = 2
-        self.after(0, self._turn)
+        self.after(0, self._start)
+
+    def _start(self) -> None:
+        try:
+            register_shards(self.world.store, self.world.listed_shards(), start="TRIM_HORIZON")
+        except StoreUnavailable:
+            self.after(1_000, self._start)
+            return
+        self._turn()
 
     # --- leases ------------------------------------------------------------------------------------------------------
 
@@ -109,10 +120,21 @@ class Worker(Actor):
                 continue
             lease.counter += 1
             run.counter = lease.counter
-        for shard in self.world.startable_shards():
+            self._renew(run)
+        for shard in self.world.listed_shards():
             if shard.shard_id not in self.runs and self._may_take(shard.shard_id):
                 self.take(shard)
         self.after(500 + self.rng.randrange(1_000), self._turn)
+
+    def _renew(self, run: Run) -> None:
+        """Show those who wait for the shard that its owner lives."""
+        if self.rng.random() < 0.3:
+            try:
+                run.session.renew()
+            except Fenced:
+                self.runs.pop(run.shard.shard_id, None)
+            except StoreUnavailable:
+                pass
 
     def _may_take(self, shard_id: str) -> bool:
         lease = self.world.leases[shard_id]
@@ -132,11 +154,21 @@ class Worker(Actor):
         counter = lease.counter
         self._lives += 1
         try:
-            session = self.world.open_session(shard, owner=f"{self.name}/{self._lives}", version=self.version)
-        except (Fenced, StoreUnavailable):
+            session = self.world.open_session(
+                shard, owner=f"{self.name}/{self._lives}", version=self.version, watch=self._watch
+            )
+        except Fenced:
+            row = self.world.store.row(shard.shard_id)
+            lease.is_over = row is not None and row.sealed
+        except (ParentBehind, StoreUnavailable):
+            pass
+        else:
+            self._begin(shard, session, lease, counter)
             return
-        if session is None:
-            return
+        if lease.counter == counter:
+            lease.owner = None
+
+    def _begin(self, shard: Shard, session: ShardSession, lease: Lease, counter: int) -> None:
         if self.world.plan.host == "puller":
             reader: ShardReader | CheckpointReader = ShardReader(
                 self.world.kinesis,  # type: ignore[arg-type]
@@ -193,11 +225,10 @@ class Worker(Actor):
                 return False
             run.uncommitted = 0
             self._checkpoint(run, committed)
-        is_settled = session.outbox_entries == 0 and session.committed == session.position
-        if not (run.reader.is_closed and run.held is None and is_settled):
+        if not run.reader.is_closed or run.held is not None:
             return False
         try:
-            session.close()
+            session.seal()
         except StoreUnavailable:
             return False
         return True

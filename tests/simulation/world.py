@@ -11,6 +11,7 @@ from simulation.actor import Actor
 from simulation.archiving import Archiver, StreamClient
 from simulation.board import Board, StreamFaults
 from simulation.clock import START_MS, Clock
+from simulation.closed_shards import ClosedShards
 from simulation.faults import Kind, PlannedFault
 from simulation.inputs import Attempt
 from simulation.lambdas import Container, Poller
@@ -24,6 +25,8 @@ from streamgauge.events.position import Position
 from streamgauge.events.records import Shard
 from streamgauge.infra.local.kinesis.limits import Limits
 from streamgauge.infra.local.kinesis.model import KinesisModel
+from streamgauge.processors.commit.ancestry import Parents
+from streamgauge.processors.commit.claim_watch import ClaimWatch
 from streamgauge.processors.commit.core_engine import core_engine
 from streamgauge.processors.commit.eventbridge import EventBridgeReceiver
 from streamgauge.processors.commit.outbox import OutboxLimits
@@ -38,6 +41,10 @@ _FAULTS_MS = 45_000
 """So long things go wrong, at most."""
 _HEAL_MS = 120_000
 """And so long a healed world may take to come to rest."""
+
+
+_ABANDONED_S = 8.0
+"""After so long without a sign of life a parent is applied to its end by its child."""
 
 
 class Stuck(AssertionError):
@@ -114,17 +121,17 @@ class World:
         """Whether the error is what a service outside says, and not a bug."""
         return isinstance(error, ClientError | StoreUnavailable)
 
-    def startable_shards(self) -> list[Shard]:
-        """The shards that a worker may work on."""
+    def listed_shards(self) -> list[Shard]:
+        """All shards of the stream, closed ones too."""
         states = self.model.describe(STREAM, now_ms=self.stream_ms).shards.values()
         return [Shard(state.shard_id, state.hash_range, state.parents) for state in states]
 
-    def open_session(self, shard: Shard, *, owner: str, version: int) -> ShardSession | None:
+    def open_session(self, shard: Shard, *, owner: str, version: int, watch: ClaimWatch | None) -> ShardSession:
         """Open a shard as every host does; `version` is that of the code.
 
         Raises
         ------
-        Fenced, StoreUnavailable
+        Fenced, ParentBehind, StoreUnavailable
             As `ShardSession.open`.
         """
         pipeline = make_pipeline(version)
@@ -148,11 +155,12 @@ class World:
             now_ms=lambda: self.clock.now_ms,
             engine=core_engine(self.arn),
             limits=OutboxLimits(max_entries=60),
+            parents=Parents(ClosedShards(self), watch, abandoned_after_s=_ABANDONED_S),
         )
 
     def resharded(self) -> None:
         """The stream has other shards than before."""
-        for shard in self.startable_shards():
+        for shard in self.listed_shards():
             self.leases.setdefault(shard.shard_id, Lease())
             if self.plan.host == "lambda" and shard.shard_id not in self.pollers:
                 self.pollers[shard.shard_id] = Poller(self, shard)
@@ -216,9 +224,7 @@ class World:
         """What a fenced or crashed owner left in an outbox leaves with whoever opens the shard next."""
         for row in self.store.rows():
             if not row.sealed:
-                session = self.open_session(row.shard, owner="last", version=2)
-                if session is not None:
-                    session.close()
+                self.open_session(row.shard, owner="last", version=2, watch=None).close()
 
     def _share(self, index: int) -> int:
         return self.plan.events // self.plan.producers + (index < self.plan.events % self.plan.producers)
@@ -256,9 +262,12 @@ class World:
         return self.stranger.reshards > before
 
     def _reshard_stopped(self, fault: PlannedFault) -> bool:
+        if not isinstance(self.current, Worker):
+            return False
         for worker in self.workers:
-            if worker is not self.current and not worker.is_busy:
+            if not worker.is_busy:
                 worker.die(6_000 + fault.size % 5_000)
+        self.clock.after(1_500, lambda: self.stranger.reshard(fault.size + 1))
         return self._reshards(self.stranger.reshard, fault)
 
     def _steal(self) -> bool:
