@@ -247,9 +247,7 @@ class Demo:
         for name, child in self._children.items():
             status = child.process.poll()
             if status not in (None, 0, 3):
-                raise StreamgaugeError(
-                    f"{name} failed: {_last_line(child.log) or f'exit {status}'}", where=str(child.log)
-                )
+                raise _failed(name, child, status)
         for process in dead_processes(self._info):
             raise StreamgaugeError(f"{process.name} has ended: {_last_line(Path(process.log))}", where=process.log)
 
