@@ -58,7 +58,7 @@ _Failed = tuple[FailureReason, str]
 
 
 class UserRecord(NamedTuple):
-    """What a payload came with. ``is_inside``: its partition key hashes into the shard, or it lies in an aggregate."""
+    """What a payload came with. ``is_inside``: its partition key hashes into the shard."""
 
     payload: bytes
     partition_key: str

@@ -67,8 +67,8 @@ class RangeCheck:
 class Unpacked:
     """n user records in stream order, and what of the records is no user record.
 
-    ``record`` and ``sub_sequence``: int64, shape (n,). ``outside``: indexes of plain records whose partition key does
-    not hash into the shard. The rest as in `Decoded`.
+    ``record`` and ``sub_sequence``: int64, shape (n,). ``outside``: indexes of those whose partition key does not hash
+    into the shard. The rest as in `Decoded`.
     """
 
     sequence_numbers: list[int]
@@ -171,7 +171,11 @@ def _unpack_aggregate(unpacked: Unpacked, record: StreamRecord, number: int, che
         unpacked.misrouted += rest
         return 0
     if rest:
-        keys = map(aggregate.partition_keys.__getitem__, aggregate.key_index[skip:])
+        keys = [aggregate.partition_keys[index] for index in aggregate.key_index[skip:]]
+        if aggregate.hash_keys:
+            # An explicit hash key says where an event goes, not where its partition key is counted.
+            before = len(unpacked.payloads)
+            unpacked.outside.extend(before + place for place, key in enumerate(keys) if not check.holds(key))
         unpacked.partition_keys.extend(keys)
         unpacked.payloads.extend(aggregate.payloads[skip:] if skip else aggregate.payloads)
     return rest

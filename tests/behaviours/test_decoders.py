@@ -384,6 +384,7 @@ HALF = hash_key("k")
 OUTSIDE = Shard("s", HashRange(HALF + 1, FULL_RANGE.last))
 INSIDE = Shard("s", HashRange(0, HALF))
 NEAR = next(f"n{number}" for number in range(99) if hash_key(f"n{number}") <= HALF)
+FAR = next(f"n{number}" for number in range(99) if hash_key(f"n{number}") > HALF)
 
 
 def test_a_plain_record_outside_the_shards_range_fails(make: MakeDecoder) -> None:
@@ -419,8 +420,21 @@ def test_explicit_hash_keys_decide_where_an_aggregates_event_belongs(make: MakeD
     builder = AggregateBuilder()
     builder.add(UserRecord("k", FULL_RANGE.last, event(0)))
     stream_record = StreamRecord(str(BASE), "k", ARRIVAL_MS, builder.encode())
-    assert len(make(WEATHER).decode([stream_record], OUTSIDE, None).batch) == 1
+    assert make(WEATHER).decode([stream_record], OUTSIDE, None).misrouted == 0
     assert make(WEATHER).decode([stream_record], INSIDE, None).misrouted == 1
+
+
+def test_an_aggregates_event_fails_whose_partition_key_is_counted_in_another_shard(make: MakeDecoder) -> None:
+    from streamgauge.events.kpl import AggregateBuilder, UserRecord
+
+    builder = AggregateBuilder()
+    for number, (key, hashed) in enumerate((("k", None), (NEAR, 5), (FAR, 5), (NEAR, None), (FAR, 6))):
+        builder.add(UserRecord(key, hashed, event(number, subject=key)))
+    records = [*plain([event(9)]), StreamRecord(str(BASE + 1), "k", ARRIVAL_MS, builder.encode())]
+    told = tell(make(WEATHER).decode(records, INSIDE, None))
+    assert [what.what for what in told.values()] == ["read", "read", "read", "partition", "read", "partition"]
+    told = tell(make(WEATHER).decode(records, INSIDE, Position(BASE + 1, 1)))
+    assert [what.what for what in told.values()] == ["partition", "read", "partition"]
 
 
 def test_the_answer_about_a_key_does_not_outlive_the_shard(make: MakeDecoder) -> None:
