@@ -286,7 +286,7 @@ class ShardSession:
         The gap is saved with the next commit and stands in each of its successors' `CommitRow`.
         """
         self._check()
-        self._gaps = (*self._gaps, f"{self.position}..{first}")
+        self._gaps = (*self._gaps, f"{self.position or 'start'}..{first}")
 
     def commit(self) -> Position | None:
         """Save what was applied, deliver the outbox, and return the position up to which a host may checkpoint.

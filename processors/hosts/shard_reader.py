@@ -43,10 +43,12 @@ class ReadFailed(StreamgaugeError):
 class Gap(StreamgaugeError):
     """The record at which the state stands does not come back, so records after it may be missing as well."""
 
-    def __init__(self, position: Position, *, where: str) -> None:
+    def __init__(self, position: Position | None, *, where: str) -> None:
+        what = "the shard, of which nothing was applied yet, is not in the stream any more"
+        if position is not None:
+            what = f"the record at position {position}, up to which the state goes, is not in the stream any more"
         super().__init__(
-            f"the record at position {position}, up to which the state goes, is not in the stream any more: "
-            "it was trimmed, or the stream was created anew",
+            f"{what}: it was trimmed, or the stream was created anew",
             where=where,
             remedy="What came after it may be lost. Go on without it with --accept-gap (counted and named in every "
             "commit), or raise state_epoch to begin from nothing",
@@ -73,6 +75,8 @@ class ShardReader:
         coming back proves that nothing is missing.
     on_gap
         Called with the sequence number of the first record that came instead of `after`; None: a gap is an error.
+    is_listed
+        Whether the stream lists the shard. One that it does not list has lost its records: a gap, then the end.
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class ShardReader:
         start: str,
         after: Position | None,
         on_gap: Callable[[str], None] | None,
+        is_listed: bool = True,
     ) -> None:
         self._client = client
         self._stream = stream
@@ -91,6 +96,7 @@ class ShardReader:
         self._start = start
         self._after = after
         self._on_gap = on_gap
+        self._is_listed = is_listed
         self._where = f"stream {stream}, shard {shard_id}"
         self._iterator: str | None = None
         self._last: str | None = None
@@ -115,6 +121,11 @@ class ShardReader:
             The record of `after` does not come back.
         """
         if self.is_closed:
+            return Batch([], 0)
+        if not self._is_listed:
+            self._accept("end of shard")
+            self.behind_ms = 0
+            self.is_closed = True
             return Batch([], 0)
         try:
             answer = self._client.get_records(ShardIterator=self._iterator or self._new_iterator(), Limit=limit)
@@ -150,7 +161,6 @@ class ShardReader:
         return fresh
 
     def _accept(self, first: str) -> None:
-        assert self._after is not None
         if self._on_gap is None:
             raise Gap(self._after, where=self._where)
         self._is_awaiting_after = False

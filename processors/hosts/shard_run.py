@@ -14,7 +14,7 @@ from streamgauge.processors.hosts.shard_reader import ReadFailed, ShardReader, T
 if TYPE_CHECKING:
     from types_boto3_kinesis import KinesisClient
 
-__all__ = ["LocalSettings", "ShardRun"]
+__all__ = ["LocalSettings", "Patience", "ShardRun"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,10 @@ class LocalSettings:
     ``read_interval_s`` is for each shard: Kinesis allows 5 reads a second for all its readers together, and the
     delivery to the archive is one of them. ``max_backoff_s`` bounds every wait, ``outage_s`` is how long Kinesis or a
     store may be down before the run ends with its error. ``start`` as in `ShardRow`, for shards that are new.
+
+    A shard whose row has not changed for ``lease_s`` may be claimed by another worker; its owner writes the row three
+    times as often. ``survey_interval_s`` is how often a worker looks at all rows, ``claim_interval_s`` how soon it
+    looks again where it may claim one more. All workers of a pipeline must have the same lease.
     """
 
     start: str = "TRIM_HORIZON"
@@ -34,9 +38,12 @@ class LocalSettings:
     commit_bytes: int = 16 * 1024 * 1024
     max_backoff_s: float = 5.0
     outage_s: float = 60.0
+    lease_s: float = 10.0
+    survey_interval_s: float = 1.0
+    claim_interval_s: float = 0.1
 
 
-class _Patience:
+class Patience:
     """Waits that grow from failure to failure, with jitter, until they have lasted for too long."""
 
     def __init__(self, settings: LocalSettings, clock: Callable[[], float], jitter: Random) -> None:
@@ -47,6 +54,7 @@ class _Patience:
         self._since: float | None = None
 
     def succeeded(self) -> None:
+        """Begin anew."""
         self._failures = 0
         self._since = None
 
@@ -60,6 +68,7 @@ class _Patience:
 
     @property
     def is_exhausted(self) -> bool:
+        """Whether failures have lasted for longer than `LocalSettings.outage_s`."""
         return self._since is not None and self._clock() - self._since > self._settings.outage_s
 
 
@@ -75,6 +84,7 @@ class ShardRun:
         settings: LocalSettings,
         clock: Callable[[], float],
         jitter: Random,
+        is_listed: bool = True,
     ) -> None:
         self.session = session
         self.stream = stream
@@ -88,10 +98,13 @@ class ShardRun:
             start=session.start,
             after=session.position,
             on_gap=session.accept_gap if settings.accept_gap else None,
+            is_listed=is_listed,
         )
-        self._reading = _Patience(settings, clock, jitter)
-        self._committing = _Patience(settings, clock, jitter)
+        self._reading = Patience(settings, clock, jitter)
+        self._committing = Patience(settings, clock, jitter)
         self._read_at = self._commit_at = clock()
+        self._shown_version = session.claim_version
+        self._renew_at = clock() + settings.lease_s / 3
         self._uncommitted_bytes = 0
         self._positions_before = session.counters.positions
         self._is_at_end = False
@@ -99,6 +112,10 @@ class ShardRun:
         self.records = 0
         self.size_bytes = 0
         self.ended_by: str | None = None
+        self.is_sealed = False
+        self._is_sealing = False
+        self.seal_at = clock()
+        """Not to be sealed before."""
 
     @property
     def behind_ms(self) -> int | None:
@@ -121,26 +138,26 @@ class ShardRun:
         return self._trouble or self.session.waiting_for
 
     @property
-    def is_over(self) -> bool:
-        """Nothing more will come of this shard: somebody else has it, or it was read to its end and committed."""
-        return self.ended_by is not None or (self._is_at_end and self._is_settled)
+    def is_at_end(self) -> bool:
+        """The shard was closed, read to its end, and all of it is committed: it may be sealed."""
+        return self._is_at_end and not self.is_sealed and self.session.committed == self.session.position
 
     @property
     def is_finished(self) -> bool:
         """The input has ended, nothing is behind it, and everything is committed and delivered."""
         # An end that the state remembers may be that of an earlier input: look what the stream has first.
-        return self.session.input_ended and self._reader.behind_ms == 0 and self._is_settled
-
-    @property
-    def _is_settled(self) -> bool:
-        return self.session.outbox_entries == 0 and self.session.committed == self.session.position
+        is_read = self.session.input_ended and self._reader.behind_ms == 0 and not self._is_at_end
+        return is_read and self.session.outbox_entries == 0 and self.session.committed == self.session.position
 
     @property
     def due_at(self) -> float:
         """When there is something to do again."""
-        if self._is_commit_due:
+        if self._is_sealing:
+            return self.seal_at
+        if self._is_commit_due or (self.is_at_end and self._clock() >= self.seal_at):
             return self._clock()
-        return min(self._read_at, self._commit_at) if self._may_read else self._commit_at
+        due = min(self._commit_at, self._renew_at)
+        return min(self._read_at, due) if self._may_read else due
 
     @property
     def _is_commit_due(self) -> bool:
@@ -156,7 +173,7 @@ class ShardRun:
         return self._trouble is None and not self._is_at_end and self.session.can_apply
 
     def step(self) -> None:
-        """Commit if it is time; read and apply if the shard may be read and the outbox has room.
+        """Commit if it is time; read and apply if the shard may be read and the outbox has room; show that we live.
 
         Raises
         ------
@@ -165,13 +182,35 @@ class ShardRun:
         Gap, ReadFailed, StoreRefused, StoreUnavailable
             As `run_local` raises them.
         """
+        if self._is_sealing:
+            # The session is closed.
+            return
         if self._is_commit_due:
             self._commit()
         if self._may_read and self._clock() >= self._read_at:
             self._read()
+        self._renew()
+
+    def seal(self) -> None:
+        """Seal a shard that `is_at_end`, once its children have rows.
+
+        Raises
+        ------
+        Fenced, StoreRefused, StoreUnavailable
+            As `step`.
+        """
+        self._is_sealing = True
+        try:
+            self.session.seal()
+        except StoreUnavailable:
+            self.seal_at = self._committing.failed()
+            if self._committing.is_exhausted:
+                raise
+            return
+        self.is_sealed = True
 
     def close(self, *, patiently: bool = True) -> None:
-        """Commit and end the session. A shard that somebody else has taken is theirs.
+        """Commit, end the session and leave the shard to whoever comes. One that somebody else has taken is theirs.
 
         Raises
         ------
@@ -179,13 +218,30 @@ class ShardRun:
             What was applied since the last commit is not saved; the next run reads it again.
         """
         try:
-            self.session.close()
+            self.session.release()
         except Fenced as fenced:
             self.ended_by = str(fenced)
         except StoreUnavailable:
             if not patiently:
                 raise
-            self.session.close()
+            self.session.release()
+
+    def _renew(self) -> None:
+        if self.session.claim_version != self._shown_version:
+            self._shown_version = self.session.claim_version
+            self._renew_at = self._clock() + self._settings.lease_s / 3
+        if self._clock() < self._renew_at:
+            return
+        try:
+            self.session.renew()
+        except StoreUnavailable as error:
+            self._trouble = str(error)
+            self._renew_at = self._commit_at = self._committing.failed()
+            if self._committing.is_exhausted:
+                raise
+            return
+        self._shown_version = self.session.claim_version
+        self._renew_at = self._clock() + self._settings.lease_s / 3
 
     def _commit(self) -> None:
         try:

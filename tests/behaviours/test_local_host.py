@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
@@ -15,10 +16,18 @@ from streamgauge.events.position import Position
 from streamgauge.processors.commit.memory import no_faults
 from streamgauge.processors.commit.outbox import OutboxLimits
 from streamgauge.processors.commit.ports import StoreRefused, StoreUnavailable
-from streamgauge.processors.hosts.local import LocalProgress, LocalSettings, ReshardingUnsupported, run_local
+from streamgauge.processors.hosts.local import LocalProgress, LocalSettings, run_local
 from streamgauge.processors.hosts.shard_reader import Gap, ReadFailed
 
-FAST = LocalSettings(read_interval_s=0.001, commit_interval_s=0.01, max_backoff_s=0.005, outage_s=0.05)
+FAST = LocalSettings(
+    read_interval_s=0.001,
+    commit_interval_s=0.01,
+    max_backoff_s=0.005,
+    outage_s=0.05,
+    lease_s=0.05,
+    survey_interval_s=0.01,
+    claim_interval_s=0.001,
+)
 A, B = "shardId-000000000000", "shardId-000000000001"
 INPUT = [make_record(number) for number in range(10)]
 WITH_END = [*INPUT, make_record(10, "end")]
@@ -45,9 +54,24 @@ def run(
 
     try:
         if clock is None:
-            return run_local(world.pipeline, kinesis, world.open, stop=stop, settings=settings, until_input_ended=True)
+            return run_local(
+                world.pipeline,
+                kinesis,
+                world.open,
+                store=world.store,
+                stop=stop,
+                settings=settings,
+                until_input_ended=True,
+            )
         return run_local(
-            world.pipeline, kinesis, world.open, stop=stop, settings=settings, on_progress=on_progress, clock=clock
+            world.pipeline,
+            kinesis,
+            world.open,
+            store=world.store,
+            stop=stop,
+            settings=settings,
+            on_progress=on_progress,
+            clock=clock,
         )
     finally:
         assert deadline.is_alive(), "the run did not end by itself"
@@ -204,20 +228,57 @@ def test_no_gap_is_counted_where_none_is(world: World) -> None:
 # --- resharding --------------------------------------------------------------------------------------------------
 
 
-def test_a_stream_with_a_history_of_reshards_is_refused_before_anything_is_claimed(world: World) -> None:
-    kinesis = ScriptedKinesis({A: ScriptedShard(is_closed=True), B: ScriptedShard(parents=(A,))})
-    with pytest.raises(ReshardingUnsupported, match=f"shard {B}.*not supported by this version.*parents {A}"):
-        run(world, kinesis)
-    assert world.store.rows() == []
+def test_a_stream_that_was_resharded_before_the_first_start_is_read_generation_by_generation(world: World) -> None:
+    closed = ScriptedShard(INPUT[:5], is_closed=True, children=(B,))
+    kinesis = ScriptedKinesis({A: closed, B: ScriptedShard(WITH_END[5:], parents=(A,))})
+    progress = run(world, kinesis)
+    assert served(world) == list(range(10))
+    assert [(shard.sealed, shard.input_ended) for shard in progress.shards] == [(True, False), (False, True)]
+    assert world.store.row(A).sealed
 
 
-def test_a_shard_that_is_closed_under_way_is_read_to_its_end_and_committed(world: World) -> None:
-    closed = ScriptedShard(INPUT, is_closed=True, children=("shardId-000000000002", "shardId-000000000003"))
-    kinesis = ScriptedKinesis({A: closed, B: ScriptedShard(INPUT[:2])})
-    with pytest.raises(ReshardingUnsupported, match=f"shard {A}.*shardId-000000000002, shardId-000000000003 go on"):
+def test_a_shard_that_is_closed_under_way_is_sealed_and_its_children_go_on(world: World) -> None:
+    kinesis = ScriptedKinesis({A: ScriptedShard(list(INPUT[:4]))})
+
+    def reshard(step: str, moment: str) -> None:
+        if (step, moment) == ("commit", "after") and B not in kinesis.shards:
+            kinesis.shards[A].is_closed, kinesis.shards[A].children = True, (B,)
+            kinesis.shards[B] = ScriptedShard(WITH_END[4:], parents=(A,))
+
+    world.hook = reshard
+    progress = run(world, kinesis)
+    assert served(world) == list(range(10))
+    assert [shard.sealed for shard in progress.shards] == [True, False]
+    assert world.store.row(B).shard.parents == (A,)
+
+
+def test_a_shard_is_not_sealed_before_its_children_have_rows(world: World) -> None:
+    """Else nobody would look for them, if this worker died in between."""
+    kinesis = ScriptedKinesis({A: ScriptedShard(list(INPUT[:4]), is_closed=True, children=(B,))})
+    order: list[str] = []
+
+    def reshard(step: str, moment: str) -> None:
+        order.append(step)
+        # Kinesis lists the child some time after the parent's last answer named it.
+        if step == "renew":
+            kinesis.shards[B] = ScriptedShard(WITH_END[4:], parents=(A,))
+
+    world.hook = reshard
+    run(world, kinesis)
+    assert order.index("renew") < order.index("seal")
+    assert order[: order.index("seal")].count("create") == 4, "two steps for each row"
+    assert served(world) == list(range(10))
+
+
+def test_a_shard_that_the_stream_has_forgotten_is_a_gap(world: World) -> None:
+    kinesis = ScriptedKinesis({A: ScriptedShard(list(INPUT[:4]))})
+    run(world, kinesis, until=lambda progress: progress.records == 4)
+    kinesis.shards = {B: ScriptedShard(WITH_END[4:], parents=(A,))}
+    with pytest.raises(Gap, match=f"shard {A}.*position 1003/0"):
         run(world, kinesis)
-    assert world.store.row(A).position == Position(1_009, 0)
-    assert world.store.row(B).position == Position(1_001, 0)
+    progress = run(world, kinesis, settings=replace(FAST, accept_gap=True))
+    assert progress.shards[0].gaps == ("1003/0..end of shard",) and progress.shards[0].sealed
+    assert served(world) == list(range(10))
 
 
 def test_a_stream_that_does_not_exist_is_named(world: World) -> None:
@@ -264,20 +325,20 @@ def test_what_a_shard_waits_for_is_shown(world: World) -> None:
     assert progress.records < 10
 
 
-def test_a_shard_that_another_process_claims_is_left_to_it(world: World) -> None:
-    kinesis = ScriptedKinesis({A: ScriptedShard(WITH_END), B: ScriptedShard(WITH_END)})
+def test_a_shard_that_another_worker_claims_is_named_and_nothing_of_it_leaves(world: World) -> None:
+    kinesis = ScriptedKinesis({A: ScriptedShard(INPUT), B: ScriptedShard(INPUT)})
     stolen: list[object] = []
 
     def steal(step: str, moment: str) -> None:
-        if step == "commit" and moment == "before" and not stolen:
-            stolen.append(world.store.claim(A, owner="another"))
+        if step == "commit" and moment == "before" and not stolen and world.store.row(A).claim_version:
+            stolen.append(world.store.claim(A, owner="another.1"))
 
     world.hook = steal
-    progress = run(world, kinesis)
+    settings = replace(FAST, lease_s=10**9)
+    progress = run(world, kinesis, until=lambda progress: len(served(world)) == 10, settings=settings)
     assert list(progress.fenced) == [A]
-    assert "owner another holds version 2" in progress.fenced[A]
-    assert world.store.row(B).position == Position(1_010, 0)
-    assert served(world) == list(range(10)), "only B's: nothing of A may have left"
+    assert "owner another.1 holds version" in progress.fenced[A]
+    assert world.store.row(A).position is None and world.store.row(B).position == Position(1_009, 0)
 
 
 def test_a_state_store_that_comes_back_is_waited_for(world: World) -> None:

@@ -141,14 +141,15 @@ def test_two_runs_count_every_event_once(kinesis, tmp_path, seed: int) -> None:
     crossings, served = MemoryReceiver("crossings"), MemoryReceiver("served")
     engine = core_engine(stream_arn(kinesis, "observations"))
 
-    def open_session(shard: Shard, start: str) -> ShardSession:
+    def open_session(shard: Shard, start: str, *, owner: str, seen_version: int | None) -> ShardSession:
         return ShardSession.open(
             pipeline,
             shard,
             store=store,
             archive=archive,
             receivers=Receivers(ArchiveReceiver(archive), crossings, served),
-            owner=str(uuid4()),
+            owner=owner,
+            seen_version=seen_version,
             now_ms=lambda: int(time.time() * 1_000),
             engine=engine,
             start=start,
@@ -162,6 +163,7 @@ def test_two_runs_count_every_event_once(kinesis, tmp_path, seed: int) -> None:
             pipeline,
             kinesis,
             open_session,
+            store=store,
             stop=stop,
             settings=LocalSettings(read_interval_s=0.21, commit_interval_s=0.3, max_records=50),
             until_input_ended=until is None,

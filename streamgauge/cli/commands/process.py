@@ -10,6 +10,7 @@ from streamgauge.cli.context import live_options, workplace
 from streamgauge.cli.output import LiveLine, print_json, print_table, say
 from streamgauge.cli.sessions import session_opener
 from streamgauge.cli.stopping import stop_on_signals
+from streamgauge.cli.stores import state_store
 from streamgauge.events.times import format_duration, rfc3339
 from streamgauge.processors.hosts.local import LocalProgress, LocalSettings, run_local
 from streamgauge.processors.hosts.pipeline_file import load_pipeline
@@ -26,7 +27,11 @@ __all__ = ["command"]
 def command(
     *, pipeline: str | None, until_end_of_input: bool, accept_gap: bool, as_json: bool, live: bool, stack: str | None
 ) -> int:
-    """Process every shard of the stream until Ctrl-C; the state is saved on the way, and at the end."""
+    """Process the stream until Ctrl-C; the state is saved on the way, and at the end.
+
+    Start it as often as you like, here or elsewhere: the processes share the shards, follow every reshard, and take
+    over from one that dies.
+    """
     place = workplace(pipeline=pipeline, live=live, stack=stack)
     definition = load_pipeline(place.pipeline_file)
     for warning in definition.warnings:
@@ -36,7 +41,8 @@ def command(
         progress = run_local(
             definition,
             place.clients.kinesis,
-            session_opener(place, definition),
+            session_opener(place, definition, accept_gap=accept_gap),
+            store=state_store(place, definition),
             stop=stop,
             settings=LocalSettings(accept_gap=accept_gap),
             until_input_ended=until_end_of_input,
@@ -89,6 +95,7 @@ def _summary(progress: LocalProgress) -> dict[str, object]:
                 "outbox_entries": shard.outbox_entries,
                 "input_ended": shard.input_ended,
                 "gaps": list(shard.gaps),
+                "sealed": shard.sealed,
                 "ended_by": shard.ended_by,
             }
             for shard in progress.shards
