@@ -200,6 +200,7 @@ class Demo:
                         for number, message in enumerate(messages)
                     ],
                 )
+        show(f"threshold events received: {len(received)} of {len(expected)}")
         return len(received)
 
     def result(self, produced: Produced, *, received: int, audit: str, seconds: float) -> DemoResult:
