@@ -11,27 +11,44 @@ from streamgauge.cli.output import LiveLine, print_json, print_table, say
 from streamgauge.cli.sessions import session_opener
 from streamgauge.cli.stopping import stop_on_signals
 from streamgauge.cli.stores import state_store
-from streamgauge.events.times import format_duration, rfc3339
+from streamgauge.events.times import duration_ms, format_duration, rfc3339
 from streamgauge.processors.hosts.local import LocalProgress, LocalSettings, run_local
 from streamgauge.processors.hosts.pipeline_file import load_pipeline
 
 __all__ = ["command"]
+
+_LEASE_MS_MIN = 1_000
 
 
 @click.command("process")
 @click.option("--pipeline", metavar="FILE", help="The pipeline file; that of the local stack without.")
 @click.option("--until-end-of-input", is_flag=True, help="End once every shard has seen the end of the input.")
 @click.option("--accept-gap", is_flag=True, help="Go on although records are gone from the stream; counted and named.")
+@click.option(
+    "--lease",
+    default="10s",
+    show_default=True,
+    metavar="DURATION",
+    help="How long a shard's process may be silent before another takes over; the same for all.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @live_options
 def command(
-    *, pipeline: str | None, until_end_of_input: bool, accept_gap: bool, as_json: bool, live: bool, stack: str | None
+    *,
+    pipeline: str | None,
+    until_end_of_input: bool,
+    accept_gap: bool,
+    lease: str,
+    as_json: bool,
+    live: bool,
+    stack: str | None,
 ) -> int:
     """Process the stream until Ctrl-C; the state is saved on the way, and at the end.
 
     Start it as often as you like, here or elsewhere: the processes share the shards, follow every reshard, and take
     over from one that dies.
     """
+    settings = LocalSettings(accept_gap=accept_gap, lease_s=_lease_s(lease))
     place = workplace(pipeline=pipeline, live=live, stack=stack)
     definition = load_pipeline(place.pipeline_file)
     for warning in definition.warnings:
@@ -44,7 +61,7 @@ def command(
             session_opener(place, definition, accept_gap=accept_gap),
             store=state_store(place, definition),
             stop=stop,
-            settings=LocalSettings(accept_gap=accept_gap),
+            settings=settings,
             until_input_ended=until_end_of_input,
             on_progress=lambda progress: line.update(_line(progress, monotonic() - started)),
         )
@@ -69,6 +86,17 @@ def command(
             ],
         )
     return 0
+
+
+def _lease_s(text: str) -> float:
+    try:
+        lease_ms = duration_ms(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--lease") from error
+    # Its owner writes a row three times a lease, beside everything else that it does.
+    if lease_ms < _LEASE_MS_MIN:
+        raise click.BadParameter(f"{text} is less than {format_duration(_LEASE_MS_MIN)}", param_hint="--lease")
+    return lease_ms / 1000
 
 
 def _line(progress: LocalProgress, elapsed_s: float) -> str:
