@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import ci_skips
 import pytest
+from hypothesis import settings
 from simulation.coverage import SimulationCoverage, add_options
+
+
+# A loaded machine is no failure; a failing example is printed so that it can be run again.
+settings.register_profile("suite", deadline=None, print_blob=True)
+settings.load_profile("suite")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
