@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import disk_usage
@@ -97,12 +97,15 @@ class Demo:
         self._place = place
         self._children: dict[str, _Child] = {}
 
-    def start(self, name: str, arguments: Sequence[str]) -> None:
-        """Start ``streamgauge <arguments>``; its progress goes to ``<name>.log``, its JSON to a file beside it."""
+    def start(self, name: str, arguments: Sequence[str], extra: Mapping[str, str] | None = None) -> None:
+        """Start ``streamgauge <arguments>``; its progress goes to ``<name>.log``, its JSON to a file beside it.
+
+        `extra` is added to its environment.
+        """
         logs = self._info.folder / "logs"
         log, out = logs / f"{name}.log", (logs / f"{name}.json").open("w+b")
         environment = self._info.environment(os.environ)
-        environment |= {"STREAMGAUGE_HOME": self._info.home, PROGRESS_INTERVAL: "0.5", "NO_COLOR": "1"}
+        environment |= {"STREAMGAUGE_HOME": self._info.home, PROGRESS_INTERVAL: "0.5", "NO_COLOR": "1", **(extra or {})}
         with log.open("wb") as errors:
             process = subprocess.Popen(  # noqa: S603 - our own command line
                 [sys.executable, "-m", "streamgauge.cli", *arguments],
@@ -113,6 +116,17 @@ class Demo:
                 start_new_session=True,
             )
         self._children[name] = _Child(process, log, out)
+
+    def kill_and_restart(self, name: str, arguments: Sequence[str]) -> bool:
+        """Kill a process (SIGKILL) and start another in its place; False if it had ended by itself."""
+        child = self._children[name]
+        if child.process.poll() is not None:
+            return False
+        child.process.kill()
+        child.process.wait()
+        child.out.close()
+        self.start(name, arguments)
+        return True
 
     def close(self) -> None:
         """End what still runs."""
@@ -208,7 +222,7 @@ class Demo:
         tables = archive_tables(self._place, self._pipeline)
         store = state_store(self._place, self._pipeline)
         engine = core_engine(self._place.output("StreamArn"))
-        counters = [state.engine.counters for state in read_states(self._pipeline, store, engine)]
+        counters = self.counters()
         first = self._pipeline.aggregates[0].name
         rows = " UNION ALL ".join(
             f'SELECT source, coalesce("sequence", id) AS identity FROM "{sql_name(event_type)}"'  # noqa: S608 - our own names
@@ -239,6 +253,12 @@ class Demo:
             audit=audit,
             events_per_second=round(produced.produced / max(seconds, 0.001), 1),
         )
+
+    def counters(self) -> list[Counters]:
+        """Those of every shard, sealed ones too."""
+        store = state_store(self._place, self._pipeline)
+        engine = core_engine(self._place.output("StreamArn"))
+        return [state.engine.counters for state in read_states(self._pipeline, store, engine)]
 
     def _threshold_ids(self) -> list[str]:
         tables = archive_tables(self._place, self._pipeline)

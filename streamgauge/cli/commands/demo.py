@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from time import monotonic
 
@@ -12,6 +13,7 @@ import click
 import msgspec
 
 from streamgauge.cli.context import DEMO_PIPELINE, home, require_no_stack, workplace
+from streamgauge.cli.demo_chaos import PROCESSOR, Chaos, ChaosReport, show_chaos
 from streamgauge.cli.demo_job import DemoJob, FileOptions, prepare
 from streamgauge.cli.demo_run import Demo, DemoResult, Produced
 from streamgauge.cli.inputs import file_options, say_bad_rows
@@ -31,6 +33,7 @@ __all__ = ["command"]
 @click.option("--shards", type=click.IntRange(1, 100), default=2, show_default=True, help="Shards of the stream.")
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="Events a second; a file goes as fast as it can.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the load, and of --order shuffled.")
+@click.option("--chaos", is_flag=True, help="Kill the processor, split shards, lose answers meanwhile; and prove it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @click.option("--keep", is_flag=True, help="Leave the stack running until `streamgauge down`.")
 @file_options
@@ -40,6 +43,7 @@ def command(
     shards: int,
     rate: float | None,
     seed: int,
+    chaos: bool,
     as_json: bool,
     keep: bool,
     from_file: str | None,
@@ -75,11 +79,15 @@ def command(
             produce += [] if value is None else [option, value]
         produce += ["--raw"] if raw else []
     # Ticks let real time pass, which a file's events from another year do not follow.
-    result, seconds = _run(here, job, produce, shards=shards, ticks=file is None, keep=keep)
+    result, seconds, troubles = _run(
+        here, job, produce, shards=shards, ticks=file is None, keep=keep, chaos_seed=seed if chaos else None
+    )
     if as_json:
-        print_json(result)
+        print_json(result if troubles is None else {**msgspec.structs.asdict(result), "chaos": troubles})
     else:
         _show(result, job, order=order, seconds=seconds)
+        if troubles is not None:
+            show_chaos(troubles)
     _say_what_next(job, keep=keep)
     expected = result.threshold_events_raised + result.threshold_events_cleared
     if result.threshold_events_received != expected:
@@ -89,24 +97,40 @@ def command(
 
 
 def _run(
-    here: Path, job: DemoJob, produce: Sequence[str], *, shards: int, ticks: bool, keep: bool
-) -> tuple[DemoResult, float]:
-    """Run everything; with the result, the seconds from the first event to the last window."""
+    here: Path,
+    job: DemoJob,
+    produce: Sequence[str],
+    *,
+    shards: int,
+    ticks: bool,
+    keep: bool,
+    chaos_seed: int | None,
+) -> tuple[DemoResult, float, ChaosReport | None]:
+    """Run everything; with the result, the seconds from the first event to the last window, and what was done to it."""
     say(f"starting the stack: MiniStack, and a local Kinesis with {shards} shards ...")
     info = start_local_stack(here, job.pipeline, job.pipeline_file, shards=shards, ticks=ticks)
     finished = False
-    demo = Demo(info, job.pipeline, workplace(pipeline=str(job.pipeline_file), live=False, stack=None))
+    place = workplace(pipeline=str(job.pipeline_file), live=False, stack=None)
+    demo = Demo(info, job.pipeline, place)
+    troubles: ChaosReport | None = None
     try:
-        with LiveLine() as line:
-            demo.start("processor", ["process", "--until-end-of-input", "--json"])
+        with (
+            LiveLine() as line,
+            nullcontext() if chaos_seed is None else Chaos(demo, info, place, seed=chaos_seed) as chaos,
+        ):
+            demo.start("processor", PROCESSOR if chaos else ["process", "--until-end-of-input", "--json"])
             started = monotonic()
-            demo.start("producer", produce)
-            produced = msgspec.json.decode(demo.wait("producer", line.update), type=Produced)
+            demo.start("producer", produce, chaos.producer_environment if chaos else None)
+            show = chaos.watching(line.update) if chaos else line.update
+            produced = msgspec.json.decode(demo.wait("producer", show), type=Produced)
+            if chaos:
+                chaos.put_is_over()
             demo.wait_for_processor(line.update)
             seconds = monotonic() - started
             audit = demo.audit(line.update)
             received = demo.received(line.update)
             result = demo.result(produced, received=received, audit=audit, seconds=seconds)
+            troubles = chaos.report(demo.counters()) if chaos else None
         finished = True
         if keep:
             argv = [sys.executable, "-m", "streamgauge.cli", "process"]
@@ -118,7 +142,7 @@ def _run(
         if not (keep and finished):
             stop_stack(info)
     say_bad_rows([BadRow(row.line, row.reason) for row in produced.bad_rows], produced.malformed.get("row", 0))
-    return result, seconds
+    return result, seconds, troubles
 
 
 def _say_what_to_expect(job: DemoJob, file: FileOptions | None, *, order: str, copies: int) -> None:
