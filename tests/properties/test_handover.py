@@ -47,6 +47,10 @@ def record(number: int, arrival_ms: int, script: Script) -> StreamRecord:
     return StreamRecord(str(10**20 + number), "k", arrival_ms, msgspec.json.encode(script))
 
 
+def identity(item: Item) -> tuple[int, int]:
+    return item.source, item.sequence
+
+
 # --- schedules: what happens to which shard
 
 
@@ -88,6 +92,7 @@ def schedules(draw: st.DrawFn, *, behind: tuple[int, ...] = (0, 5, 20, 30), tick
     schedule = Schedule()
     open_shards, clock, sent, newest = [0], 1_000, 0, [-1, -1]
     unsure: list[Item] = []
+    put_before: set[tuple[int, int]] = set()
 
     def put(shard: int, script: Script) -> None:
         nonlocal sent
@@ -97,7 +102,7 @@ def schedules(draw: st.DrawFn, *, behind: tuple[int, ...] = (0, 5, 20, 30), tick
 
     def an_event() -> Item:
         source = draw(st.sampled_from([0, 0, 0, 1]))
-        # Own sequences leave gaps, as if the numbers between had gone to other streams' shards.
+        # Sequences between may be what other keys got.
         newest[source] += draw(st.sampled_from([1, 1, 1, 2, 7, 40]))
         return Item(
             newest[source],
@@ -113,9 +118,13 @@ def schedules(draw: st.DrawFn, *, behind: tuple[int, ...] = (0, 5, 20, 30), tick
         kinds = ["events"] * 6 + ["split", "merge", "merge"] + ["tick"] * (2 * ticks)
         kind = draw(st.sampled_from(kinds))
         if kind == "events":
-            items = [an_event() for _ in range(draw(st.integers(1, 4)))]
-            unsure = [item for item in unsure + items if item.source or item.sequence > newest[0] - W]
-            items += [draw(st.sampled_from(unsure)) for _ in range(draw(st.integers(0, 2))) if unsure]
+            fresh = [an_event() for _ in range(draw(st.integers(1, 4)))]
+            unsure = [item for item in unsure + fresh if item.source or item.sequence > newest[0] - W]
+            # What is not put now failed at its first attempt, and may come later.
+            items = [item for item in fresh if draw(st.integers(0, 3))]
+            again = [item for item in unsure if identity(item) in put_before or clock - item.time_ms <= max(behind)]
+            items += [draw(st.sampled_from(again)) for _ in range(draw(st.integers(0, 2))) if again]
+            put_before |= set(map(identity, items))
             for shard in open_shards:
                 inside = [item for item in items if hash_key(item.key) in schedule.ranges[shard]]
                 if inside:
@@ -332,7 +341,7 @@ def emitted(world: World) -> dict[tuple[str, str, int], list[tuple[object, ...]]
 BEHIND = (0, 5, 20, 35, 50, 70, 90, 120)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(schedule=schedules(behind=BEHIND, ticks=True))
 def test_resharded_engines_agree_with_the_model_of_keys(schedule: Schedule) -> None:
     world, model = run(schedule), Model(schedule)
@@ -356,7 +365,7 @@ def test_resharded_engines_agree_with_the_model_of_keys(schedule: Schedule) -> N
     }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(schedule=schedules(behind=BEHIND, ticks=True))
 def test_crossings_are_those_of_the_final_panes_in_whatever_shards_they_were_found(schedule: Schedule) -> None:
     world, model = run(schedule), Model(schedule)
@@ -376,7 +385,7 @@ def test_crossings_are_those_of_the_final_panes_in_whatever_shards_they_were_fou
             check_values(event, model.history[threshold.aggregate, key, event.window_start_ms])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(schedule=schedules())
 def test_events_within_the_bound_give_the_panes_of_a_single_shard(schedule: Schedule) -> None:
     world = run(schedule)
@@ -401,10 +410,10 @@ def test_events_within_the_bound_give_the_panes_of_a_single_shard(schedule: Sche
 
 def identities(schedule: Schedule) -> set[tuple[int, int]]:
     scripts = [msgspec.json.decode(s.record.data, type=Script) for s in schedule.steps if isinstance(s, Apply)]
-    return {(item.source, item.sequence) for script in scripts for item in script.events}
+    return {identity(item) for script in scripts for item in script.events}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(data=st.data(), schedule=schedules(behind=BEHIND, ticks=True))
 def test_how_records_are_cut_into_batches_changes_nothing_under_floors(data: st.DataObject, schedule: Schedule) -> None:
     cuts = data.draw(st.lists(st.booleans(), min_size=len(schedule.steps), max_size=len(schedule.steps)))
