@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+from streamgauge.events.hash_key import hash_key
 from streamgauge.events.times import rfc3339
 from streamgauge.processors.commit.archive_rows import PANES, PaneRow, decode_rows
 from streamgauge.processors.commit.commit_objects import measure_rows
@@ -74,7 +75,7 @@ def closed_panes(panes: Iterable[PaneRow]) -> dict[str, dict[PaneKey, PaneRow]]:
 
 
 def open_panes(state: ShardState, pipeline: Pipeline) -> Iterator[PaneRow]:
-    """The panes of windows that the shard's watermark has not passed, as they stand."""
+    """The panes of windows that the shard's watermark has not passed, as they stand; not those that its heirs have."""
     for batch in state.engine.open_panes():
         yield from _rows(batch, state, pipeline)
 
@@ -82,6 +83,8 @@ def open_panes(state: ShardState, pipeline: Pipeline) -> Iterator[PaneRow]:
 def _rows(batch: PaneBatch, state: ShardState, pipeline: Pipeline) -> Iterator[PaneRow]:
     measures: Sequence[Mapping[str, int | float | None]] = measure_rows(batch)
     for index, key in enumerate(batch.keys):
+        if state.heirs and any(hash_key(batch.partition_keys[index]) in heir for heir in state.heirs):
+            continue
         yield PaneRow(
             pipeline=pipeline.name,
             state_epoch=pipeline.state_epoch,

@@ -31,6 +31,8 @@ from streamgauge.processors.hosts.parent_stream import KinesisParents
 from streamgauge.processors.hosts.pipeline_file import load_pipeline
 from streamgauge.producers.client.producer import KinesisProducer
 from streamgauge.producers.client.settings import ProducerSettings
+from streamgauge.sinks.archive.panes import open_panes, pane_key
+from streamgauge.sinks.archive.states import read_states
 
 PIPELINE = """
 [pipeline]
@@ -203,6 +205,13 @@ class Region:
         assert all(row.reduced or row.snapshot_sha256 is None for row in rows if row.sealed)
 
 
+def check_open_panes(region: Region) -> None:
+    """Each window is open in one shard only, whether or not its ancestors still hold it."""
+    states = read_states(region.pipeline, region.store, region.engine)
+    panes = [pane_key(pane) for state in states for pane in open_panes(state, region.pipeline)]
+    assert panes and len(panes) == len(set(panes))
+
+
 def wait_until(holds: Callable[[], bool], *, within_s: float = 60) -> None:
     deadline = time.monotonic() + within_s
     while not holds():
@@ -266,6 +275,13 @@ def test_a_stream_that_was_resharded_while_nobody_processed_it_is_caught_up_with
     region.stop.set()
     first.join(30)
     region.stop = stop
+    # One child has saved what it inherited, its sibling has not begun.
+    region.split(region.open_shards()[0])
+    for shard in region.open_shards()[:1]:
+        parents = {"stream": KinesisParents(region.kinesis, STREAM, sleep=lambda seconds: None)}
+        region.open(shard, "TRIM_HORIZON", owner="child.1", seen_version=None, **parents).release()
+    check_open_panes(region)
+    region.merge(*region.open_shards()[:2])
     region.reshard(producer, each=200)
     producer.close(end_of_input=EndOfInput("input", 0, 1), timeout_s=60)
     region.work()
@@ -289,6 +305,7 @@ def test_a_child_that_reads_its_ancestors_itself_comes_to_the_same(region: Regio
             continue
         break
     assert attempt > 0
+    check_open_panes(region)
     # The rest is the host's as ever.
     session.release()
     region.work()
