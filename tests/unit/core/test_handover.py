@@ -115,8 +115,32 @@ def test_a_closed_window_without_a_pane_is_not_opened_anew() -> None:
     left, right = two_parents()
     child = begin(MERGED, [left.state(), right.state()])
     assert narrow(child.event(20, LOW_KEY_2, 120)) == [(LOW_KEY_2, 120, 1)]
-    # The watermark comes by; the window's other panes would leave here.
-    assert (LOW_KEY_2, 120, 1) not in narrow(child.event(21, HIGH_KEY, 190))
+    # For a key without a floor it is open, and its pane alone leaves when the watermark comes by.
+    assert narrow(child.event(21, HIGH_KEY, 125)) == []
+    assert [row for row in narrow(child.event(22, HIGH_KEY, 190)) if row[1] == 120] == [(HIGH_KEY, 120, 1)]
+
+
+def test_a_crossing_below_a_floor_is_taken_back() -> None:
+    left, right = ShardUnderTest(LEFT), ShardUnderTest(RIGHT)
+    for sequence, (time, number) in enumerate(((120, 7.0), (130, 1.0), (200, None))):
+        left.event(sequence, LOW_KEY, time, number)
+    right.event(10, HIGH_KEY, 110)
+    crossings = [event for effects in left.effects for event in effects.threshold_events if event.rule == "hot"]
+    assert [(event.kind, event.window_start_ms) for event in crossings] == [("raise", 120), ("clear", 130)]
+    child = begin(MERGED, [left.state(), right.state()])
+    (event,) = [event for event in child.event(20, LOW_KEY, 131, 9.0).threshold_events if event.rule == "hot"]
+    assert (event.kind, event.window_start_ms, event.state) == ("raise", 130, "raised")
+    assert event.takes_back == crossings[1].id
+    assert event.rule_sequence > crossings[1].rule_sequence
+
+
+def test_arrival_goes_on_from_the_later_parent() -> None:
+    left, right = ShardUnderTest(LEFT), ShardUnderTest(RIGHT)
+    left.apply(Script(tick_ms=0), arrival=5_000)
+    right.apply(Script(tick_ms=0), arrival=1_000)
+    child = begin(MERGED, [left.state(), right.state()])
+    # By its own arrival the event would lie too far in the future.
+    assert child.apply(Script(events=[Item(0, LOW_KEY, 5_100, 1, None)]), arrival=1_000).failed == []
 
 
 def test_a_pane_that_a_parent_had_let_go_is_not_rebuilt() -> None:
