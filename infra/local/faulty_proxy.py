@@ -111,7 +111,8 @@ class FaultyProxy:
         self._open.add(task)
         try:
             # A client that was killed has broken its connection; its call has its effect all the same.
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
+            # One that is cancelled is broken off by `close`, which nobody waits to hear of.
+            with contextlib.suppress(OSError, EOFError, asyncio.LimitOverrunError, ValueError, asyncio.CancelledError):
                 await self._exchange(reader, writer)
         finally:
             self._open.discard(task)

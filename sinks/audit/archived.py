@@ -31,6 +31,18 @@ _WITHOUT_IDENTITY = "('malformed_json', 'corrupt_aggregate', 'misrouted_aggregat
 _CLASSES = {CONTROL: "control", LEDGER: "ledger", MISROUTED: "misrouted"}
 _OWN = r"^urn:streamgauge:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}:w[0-9]+$"
 
+_INHERITED_ARRIVAL = (
+    "SELECT heir AS shard_id, max(arrival_ms) AS inherited_ms FROM lineage JOIN archived ON shard_id = ancestor "
+    "GROUP BY heir"
+)
+# Few identities come twice, so only those are looked for in every heir.
+_EARLIER_COPIES = (
+    "SELECT heir AS shard_id, source_of, identity, kind, max(running_ms) AS earlier_ms FROM placed "
+    "JOIN lineage ON ancestor = shard_id WHERE kind <> 'none' AND (source_of, identity) IN "
+    "(SELECT (source_of, identity) FROM placed WHERE kind <> 'none' GROUP BY source_of, identity HAVING count(*) > 1) "
+    "GROUP BY ALL"
+)
+
 
 def field_column(path: str) -> str:
     """The SQL name of a field of the event."""
@@ -115,6 +127,12 @@ class ArchivedPositions:
         return f"'event', type, source, CASE WHEN {ours} THEN sequence ELSE id END, epoch_ms(time), NULL{chosen}"
 
     def _order(self) -> None:
+        # A shard removes what any of its ancestors has had: their memories were handed over to it.
+        pairs = [(shard_id, each) for shard_id, above in self._stores.ancestors.items() for each in sorted(above)]
+        shards, above = zip(*pairs, strict=True) if pairs else ((), ())
+        self.register(
+            "lineage", pa.table({"heir": pa.array(shards, pa.string()), "ancestor": pa.array(above, pa.string())})
+        )
         place = "PARTITION BY shard_id ORDER BY length(number), number, sub"
         once = "SELECT DISTINCT ON (shard_id, number, sub) * FROM archived"
         # A foreign event is a duplicate within the horizon of its last copy, one of ours after any copy. A source of
@@ -125,14 +143,20 @@ class ArchivedPositions:
             f"WHEN regexp_matches(source_of, '{_OWN}') THEN CASE WHEN {window} THEN 'own' ELSE 'none' END "
             "WHEN starts_with(source_of, 'urn:streamgauge:') THEN 'none' ELSE 'foreign' END"
         )
+        self.connection.execute(
+            "CREATE TABLE placed AS "  # noqa: S608
+            "SELECT *, max(arrived_ms) OVER (PARTITION BY shard_id ORDER BY place) AS running_ms "
+            f"FROM (SELECT *, row_number() OVER ({place}) AS place, greatest(arrival_ms, inherited_ms) AS arrived_ms, "
+            f"CASE WHEN class IN ('event', 'unarchivable') THEN {kind} ELSE 'none' END AS kind "
+            f"FROM ({once}) LEFT JOIN ({_INHERITED_ARRIVAL}) USING (shard_id))"
+        )
         copies = "PARTITION BY shard_id, source_of, identity, kind ORDER BY place"
         self.connection.execute(
             f"CREATE TABLE positions AS SELECT *, CASE kind "  # noqa: S608
-            f"WHEN 'own' THEN row_number() OVER ({copies}) > 1 "
-            f"WHEN 'foreign' THEN coalesce(running_ms - lag(running_ms) OVER ({copies}) "
+            f"WHEN 'own' THEN earlier_ms IS NOT NULL OR row_number() OVER ({copies}) > 1 "
+            f"WHEN 'foreign' THEN coalesce(running_ms - coalesce(lag(running_ms) OVER ({copies}), earlier_ms) "
             f"<= {int(self._pipeline.foreign_horizon_ms)}, false) ELSE false END AS is_duplicate "
-            f"FROM (SELECT *, row_number() OVER ({place}) AS place, max(arrival_ms) OVER ({place}) AS running_ms, "
-            f"CASE WHEN class IN ('event', 'unarchivable') THEN {kind} ELSE 'none' END AS kind FROM ({once}))"
+            f"FROM placed LEFT JOIN ({_EARLIER_COPIES}) USING (shard_id, source_of, identity, kind)"
         )
 
     def _accept(self) -> None:

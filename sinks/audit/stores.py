@@ -50,6 +50,20 @@ class Stores:
         return {state.row.shard.shard_id: state.row.position for state in self.states if state.row.position is not None}
 
     @cached_property
+    def ancestors(self) -> dict[str, set[str]]:
+        """By shard all those before it, as far back as the pipeline has processed any."""
+        parents = {state.row.shard.shard_id: state.row.shard.parents for state in self.states}
+        found: dict[str, set[str]] = {}
+
+        def above(shard_id: str) -> set[str]:
+            if shard_id not in found:
+                known = [parent for parent in parents[shard_id] if parent in parents]
+                found[shard_id] = set(known).union(*map(above, known))
+            return found[shard_id]
+
+        return {shard_id: above(shard_id) for shard_id in parents}
+
+    @cached_property
     def commits(self) -> list[CommitRow]:
         """The commits that the states include."""
         return self._saved(COMMITS, CommitRow)

@@ -88,6 +88,40 @@ def test_a_sound_pipeline_passes(tmp_path: Path, shards: int) -> None:
     assert found["late"].expected == 2
 
 
+def test_copies_that_come_after_reshards_are_duplicates_of_what_the_ancestors_had(tmp_path: Path) -> None:
+    world = PipelineWorld(tmp_path)
+    keys = ["LGA", "JFK", "EWR", "BOS"]
+    ours = {key: event(number, subject=key, at_ms=T0 + 1_000 * number) for number, key in enumerate(keys)}
+    foreign = {key: event(None, source="https://example.org", id=key, subject=key, at_ms=T0 + 5_000) for key in keys}
+
+    def put_all_and_process() -> None:
+        for key in keys:
+            world.put_plain(ours[key], foreign[key], key=key)
+        world.pass_time(100)
+        world.process()
+        world.process()
+
+    put_all_and_process()
+    (root,) = world.model.list_shards(STREAM, now_ms=world.now_ms)[0]
+    world.model.split_shard(STREAM, root.shard_id, 2**127, now_ms=world.now_ms)
+    world.pass_time(60_000)
+    put_all_and_process()
+    left, right = sorted({row.shard.shard_id for row in world.store.rows()} - {root.shard_id})
+    world.model.merge_shards(STREAM, left, right, now_ms=world.now_ms)
+    world.pass_time(60_000)
+    # In the grandchild, which itself has had neither.
+    put_all_and_process()
+    # Past the foreign horizon a foreign id is a new event again; one of ours never is.
+    world.pass_time(2 * 3_600_000)
+    put_all_and_process()
+    world.deliver()
+    report = world.audit()
+    assert report.failed == []
+    duplicates = {check.scope: check.found for check in report.checks if check.name == "duplicates"}
+    assert sum(map(int, duplicates.values())) == 2 * 8 + 4
+    assert duplicates[f"shard {root.shard_id}"] == 0
+
+
 def test_several_commits_and_ranges_pass(world: PipelineWorld) -> None:
     assert world.audit().failed == []
 

@@ -325,12 +325,15 @@ class PipelineWorld(StreamWorld):
         self.served: MemoryReceiver[PaneBatch] = MemoryReceiver("served")
         self._last: dict[str, str] = {}
         self._sessions: dict[str, ShardSession] = {}
+        self._sealed: set[str] = set()
 
     def process(self) -> None:
-        """Apply what is in the stream, and commit."""
+        """Apply what is in the stream, and commit; shards that are read to their end are sealed."""
         archive = FolderStore(self.root)
         receivers = Receivers(ArchiveReceiver(archive), self.crossings, self.served)
         for shard in self.model.list_shards(STREAM, now_ms=self.now_ms)[0]:
+            if shard.shard_id in self._sealed:
+                continue
             session = self._sessions.get(shard.shard_id)
             if session is None:
                 session = self._sessions[shard.shard_id] = ShardSession.open(
@@ -356,6 +359,9 @@ class PipelineWorld(StreamWorld):
                 self._last[shard.shard_id] = read.records[-1].sequence_number
             session.apply(read.records)
             session.commit()
+            if read.next_iterator is None:
+                session.seal()
+                self._sealed.add(shard.shard_id)
 
     def audit(self, wait: Callable[[], bool] = lambda: False) -> AuditReport:
         return audit(self.pipeline, files=self.files, store=self.store, engine=self.engine, wait=wait)
