@@ -11,6 +11,7 @@ from streamgauge.processors.commit.commit_objects import measure_rows
 from streamgauge.processors.commit.core_engine import ShardState
 from streamgauge.processors.core.definition import Pipeline
 from streamgauge.processors.core.effects import PaneBatch
+from streamgauge.sinks.archive.states import PipelineStates
 from streamgauge.sinks.archive.tables import ArchiveTables
 
 __all__ = ["PaneKey", "archived_panes", "closed_panes", "emitted_panes", "open_panes", "pane_key"]
@@ -24,13 +25,13 @@ def pane_key(pane: PaneRow) -> PaneKey:
     return tuple(pane.key.values()), pane.window_start
 
 
-def emitted_panes(tables: ArchiveTables, states: Iterable[ShardState], pipeline: Pipeline) -> Iterator[PaneRow]:
+def emitted_panes(tables: ArchiveTables, states: PipelineStates, pipeline: Pipeline) -> Iterator[PaneRow]:
     """Every pane that the saved commits emitted, at every revision.
 
-    What waits in an outbox counts as emitted: it will be archived under a name that is known already. What a commit
-    later than the states wrote is left out, so that panes and states are of one moment.
+    What waits in an outbox counts as emitted: it will be archived under a name that is known already, by whichever
+    child has taken it over. What a commit later than the states wrote is left out, so that panes and states are of one
+    moment.
     """
-    states = list(states)
     waiting = {
         item.name: item.body for state in states for item in state.outbox.archive_objects if is_panes_object(item.name)
     }
@@ -41,7 +42,7 @@ def emitted_panes(tables: ArchiveTables, states: Iterable[ShardState], pipeline:
 
 def archived_panes(
     tables: ArchiveTables,
-    states: Sequence[ShardState],
+    states: PipelineStates,
     pipeline: Pipeline,
     *,
     leaving_out: Collection[str] = (),
@@ -74,17 +75,22 @@ def closed_panes(panes: Iterable[PaneRow]) -> dict[str, dict[PaneKey, PaneRow]]:
     }
 
 
-def open_panes(state: ShardState, pipeline: Pipeline) -> Iterator[PaneRow]:
-    """The panes of windows that the shard's watermark has not passed, as they stand; not those that its heirs have."""
-    for batch in state.engine.open_panes():
-        yield from _rows(batch, state, pipeline)
+def open_panes(states: PipelineStates, pipeline: Pipeline) -> Iterator[PaneRow]:
+    """The panes of windows that their shard's watermark has not passed, as they stand, each once.
+
+    What a sealed shard has handed over lives in its children; what no child has taken yet is still its own.
+    """
+    for state in states:
+        heirs = states.heirs(state.row.shard.shard_id)
+        for batch in state.engine.open_panes():
+            for pane in _rows(batch, state, pipeline):
+                if not any(hash_key(pane.partition_key) in heir for heir in heirs):
+                    yield pane
 
 
 def _rows(batch: PaneBatch, state: ShardState, pipeline: Pipeline) -> Iterator[PaneRow]:
     measures: Sequence[Mapping[str, int | float | None]] = measure_rows(batch)
     for index, key in enumerate(batch.keys):
-        if state.heirs and any(hash_key(batch.partition_keys[index]) in heir for heir in state.heirs):
-            continue
         yield PaneRow(
             pipeline=pipeline.name,
             state_epoch=pipeline.state_epoch,

@@ -18,6 +18,7 @@ from streamgauge.events.envelope import InvalidEvent
 from streamgauge.events.mapping import read_record
 from streamgauge.events.position import Position
 from streamgauge.events.times import instant_ms
+from streamgauge.processors.commit.ports import ShardRow
 from streamgauge.processors.core.definition import Pipeline
 from streamgauge.sinks.archive.layout import CONTROL, LEDGER, MISROUTED, UNARCHIVABLE
 from streamgauge.sinks.audit.stores import Stores
@@ -31,18 +32,6 @@ _WITHOUT_IDENTITY = "('malformed_json', 'corrupt_aggregate', 'misrouted_aggregat
 _CLASSES = {CONTROL: "control", LEDGER: "ledger", MISROUTED: "misrouted"}
 _OWN = r"^urn:streamgauge:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}:w[0-9]+$"
 
-_INHERITED_ARRIVAL = (
-    "SELECT heir AS shard_id, max(arrival_ms) AS inherited_ms FROM lineage JOIN archived ON shard_id = ancestor "
-    "GROUP BY heir"
-)
-# Few identities come twice, so only those are looked for in every heir.
-_EARLIER_COPIES = (
-    "SELECT heir AS shard_id, source_of, identity, kind, max(running_ms) AS earlier_ms FROM placed "
-    "JOIN lineage ON ancestor = shard_id WHERE kind <> 'none' AND (source_of, identity) IN "
-    "(SELECT (source_of, identity) FROM placed WHERE kind <> 'none' GROUP BY source_of, identity HAVING count(*) > 1) "
-    "GROUP BY ALL"
-)
-
 
 def field_column(path: str) -> str:
     """The SQL name of a field of the event."""
@@ -53,7 +42,8 @@ class ArchivedPositions:
     """The archive up to the cuts, in DuckDB.
 
     Tables: ``archived`` (every row, doubles included), ``positions`` (each once, in order, with whether it is a
-    duplicate), ``accepted`` (what the pipeline's aggregates must hold, with the fields that they name).
+    duplicate), ``accepted`` (what the pipeline's aggregates must hold, with the fields that they name), ``unapplied``
+    (what stands behind the cut of a shard that has been handed over, and so is applied by nobody).
     """
 
     def __init__(self, stores: Stores) -> None:
@@ -85,29 +75,51 @@ class ArchivedPositions:
         self.connection.register(name, table)
 
     def _load(self) -> None:
-        cuts = self._stores.cuts
-        cut_table = pa.table(
-            {
-                "shard_id": pa.array(list(cuts), pa.string()),
-                "cut_number": pa.array([str(cut.sequence_number) for cut in cuts.values()], pa.string()),
-                "cut_sub": pa.array([cut.sub_sequence_number for cut in cuts.values()], pa.int64()),
-            }
-        )
-        self.register("cuts", cut_table)
+        self._register_lineage()
         fields = "".join(f", {field_column(path)} {kind}" for path, kind in self.fields.items())
         self.connection.execute(
             "CREATE TABLE archived (shard_id VARCHAR, number VARCHAR, sub BIGINT, arrival_ms BIGINT, class VARCHAR, "
             f"event_type VARCHAR, source_of VARCHAR, identity VARCHAR, time_ms BIGINT, payload BLOB{fields})"
         )
+        self.connection.execute("CREATE TABLE unapplied (shard_id VARCHAR, number VARCHAR, sub BIGINT)")
+        place = "(length(sequence_number), sequence_number, sub_sequence_number)"
+        # A row with nulls would compare as the highest of all.
+        within = f"(cut_number IS NOT NULL AND {place} <= (length(cut_number), cut_number, cut_sub))"
+        begun = "epoch_ms(arrival) >= start_ms"
         for table in self._stores.tables.schemas:
             self.register("source_table", self._stores.tables.dataset(table))
             self.connection.execute(
                 f"INSERT INTO archived SELECT shard_id, sequence_number, sub_sequence_number, epoch_ms(arrival), "  # noqa: S608
-                f"{self._columns(table)} FROM source_table JOIN cuts USING (shard_id) "
-                "WHERE (length(sequence_number), sequence_number, sub_sequence_number) "
-                "<= (length(cut_number), cut_number, cut_sub)"
+                f"{self._columns(table)} FROM source_table JOIN shards USING (shard_id) WHERE {begun} AND {within}"
             )
+            if self._stores.ended:
+                self.connection.execute(
+                    "INSERT INTO unapplied SELECT shard_id, sequence_number, sub_sequence_number FROM source_table "  # noqa: S608
+                    f"JOIN shards USING (shard_id) WHERE has_ended AND {begun} AND NOT {within}"
+                )
             self.connection.unregister("source_table")
+
+    def _register_lineage(self) -> None:
+        stores, rows = self._stores, self._stores.states.rows
+        cuts = [stores.cuts.get(shard_id) for shard_id in rows]
+        shards = pa.table(
+            {
+                "shard_id": pa.array(list(rows), pa.string()),
+                "start_ms": pa.array([_start_ms(row) for row in rows.values()], pa.int64()),
+                "cut_number": pa.array([cut and str(cut.sequence_number) for cut in cuts], pa.string()),
+                "cut_sub": pa.array([cut and cut.sub_sequence_number for cut in cuts], pa.int64()),
+                "has_ended": pa.array([shard_id in stores.ended for shard_id in rows], pa.bool_()),
+            }
+        )
+        self.register("shards", shards)
+        pairs = [
+            (shard_id, ancestor) for shard_id, found in stores.states.ancestors.items() for ancestor in sorted(found)
+        ]
+        heirs, ancestors = zip(*pairs, strict=True) if pairs else ((), ())
+        self.register(
+            "ancestors",
+            pa.table({"shard_id": pa.array(heirs, pa.string()), "ancestor": pa.array(ancestors, pa.string())}),
+        )
 
     def _columns(self, table: str) -> str:
         nulls = ", NULL" * len(self.fields)
@@ -127,12 +139,10 @@ class ArchivedPositions:
         return f"'event', type, source, CASE WHEN {ours} THEN sequence ELSE id END, epoch_ms(time), NULL{chosen}"
 
     def _order(self) -> None:
-        # A shard removes what any of its ancestors has had: their memories were handed over to it.
-        pairs = [(shard_id, each) for shard_id, above in self._stores.ancestors.items() for each in sorted(above)]
-        shards, above = zip(*pairs, strict=True) if pairs else ((), ())
-        self.register(
-            "lineage", pa.table({"heir": pa.array(shards, pa.string()), "ancestor": pa.array(above, pa.string())})
-        )
+        """Each position once, in the order of its shard, and whether it repeats one of its shard or of an ancestor.
+
+        An ancestor was applied to its end before its descendant began, so all of it comes before.
+        """
         place = "PARTITION BY shard_id ORDER BY length(number), number, sub"
         once = "SELECT DISTINCT ON (shard_id, number, sub) * FROM archived"
         # A foreign event is a duplicate within the horizon of its last copy, one of ours after any copy. A source of
@@ -144,20 +154,27 @@ class ArchivedPositions:
             "WHEN starts_with(source_of, 'urn:streamgauge:') THEN 'none' ELSE 'foreign' END"
         )
         self.connection.execute(
-            "CREATE TABLE placed AS "  # noqa: S608
-            "SELECT *, max(arrived_ms) OVER (PARTITION BY shard_id ORDER BY place) AS running_ms "
-            f"FROM (SELECT *, row_number() OVER ({place}) AS place, greatest(arrival_ms, inherited_ms) AS arrived_ms, "
+            "CREATE TABLE ordered AS WITH inherited AS (SELECT ancestors.shard_id, max(arrival_ms) AS inherited_ms "  # noqa: S608
+            "FROM archived JOIN ancestors ON archived.shard_id = ancestor GROUP BY ALL) "
+            f"SELECT once.*, row_number() OVER ({place}) AS place, "
+            f"greatest(max(arrival_ms) OVER ({place}), inherited_ms) AS running_ms, "
             f"CASE WHEN class IN ('event', 'unarchivable') THEN {kind} ELSE 'none' END AS kind "
-            f"FROM ({once}) LEFT JOIN ({_INHERITED_ARRIVAL}) USING (shard_id))"
+            f"FROM ({once}) once LEFT JOIN inherited USING (shard_id)"
         )
-        copies = "PARTITION BY shard_id, source_of, identity, kind ORDER BY place"
+        identity = "shard_id, source_of, identity, kind"
+        copies = f"PARTITION BY {identity} ORDER BY place"
         self.connection.execute(
-            f"CREATE TABLE positions AS SELECT *, CASE kind "  # noqa: S608
-            f"WHEN 'own' THEN earlier_ms IS NOT NULL OR row_number() OVER ({copies}) > 1 "
-            f"WHEN 'foreign' THEN coalesce(running_ms - coalesce(lag(running_ms) OVER ({copies}), earlier_ms) "
+            "CREATE TABLE positions AS WITH before AS ("  # noqa: S608
+            "SELECT heir.shard_id, heir.source_of, heir.identity, heir.kind, max(earlier.running_ms) AS before_ms "
+            "FROM ordered heir JOIN ancestors USING (shard_id) JOIN ordered earlier ON earlier.shard_id = ancestor "
+            "AND earlier.source_of = heir.source_of AND earlier.identity = heir.identity AND earlier.kind = heir.kind "
+            "WHERE heir.kind <> 'none' GROUP BY ALL) "
+            f"SELECT ordered.*, CASE kind WHEN 'own' THEN row_number() OVER ({copies}) > 1 OR before_ms IS NOT NULL "
+            f"WHEN 'foreign' THEN coalesce(running_ms - greatest(lag(running_ms) OVER ({copies}), before_ms) "
             f"<= {int(self._pipeline.foreign_horizon_ms)}, false) ELSE false END AS is_duplicate "
-            f"FROM placed LEFT JOIN ({_EARLIER_COPIES}) USING (shard_id, source_of, identity, kind)"
+            f"FROM ordered LEFT JOIN before USING ({identity})"
         )
+        self.connection.execute("DROP TABLE ordered")
 
     def _accept(self) -> None:
         rows = [(row.shard_id, row.sequence_number, row.sub_sequence_number) for row in self._stores.failed_rows]
@@ -259,6 +276,12 @@ def _expression(catalogue: Catalogue, event_type: str, name: str) -> str:
     if path not in catalogue.fields(event_type):
         return "NULL"
     return ".".join(["data", *(field_column(part) for part in path.split("."))])
+
+
+def _start_ms(row: ShardRow) -> int:
+    """From which arrival on the pipeline reads the shard."""
+    kind, _, text = row.start.partition(" ")
+    return instant_ms(text) if kind == "AT_TIMESTAMP" else 0
 
 
 def _position_table(rows: Sequence[tuple[str, str, int]]) -> pa.Table:

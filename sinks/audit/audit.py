@@ -14,6 +14,7 @@ from streamgauge.sinks.archive.files import ArchiveFiles
 from streamgauge.sinks.archive.states import read_states
 from streamgauge.sinks.archive.tables import ArchiveTables
 from streamgauge.sinks.audit.archived import ArchivedPositions
+from streamgauge.sinks.audit.handed_over import handover_checks
 from streamgauge.sinks.audit.positions import (
     delivery_checks,
     object_checks,
@@ -88,6 +89,7 @@ def _checks(stores: Stores) -> Iterator[Check]:
     try:
         yield from object_checks(stores)
         yield from position_checks(archived)
+        yield from handover_checks(stores, archived)
         yield from shard_count_checks(stores, archived)
         yield from source_checks(stores)
         yield from aggregate_checks(stores, archived)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -19,10 +19,10 @@ from streamgauge.processors.commit.archive_rows import (
     PaneRow,
     ThresholdRow,
 )
-from streamgauge.processors.commit.core_engine import ShardState
 from streamgauge.processors.core.definition import Pipeline
 from streamgauge.sinks.archive.panes import archived_panes, open_panes
 from streamgauge.sinks.archive.ranges import DeliveredRange
+from streamgauge.sinks.archive.states import PipelineStates
 from streamgauge.sinks.archive.tables import ArchiveTables
 
 __all__ = ["Stores"]
@@ -40,28 +40,20 @@ class Stores:
 
     pipeline: Pipeline
     tables: ArchiveTables
-    states: Sequence[ShardState]
+    states: PipelineStates
     ranges: Sequence[DeliveredRange]
     later_ranges: Sequence[DeliveredRange]
 
     @cached_property
-    def cuts(self) -> dict[str, Position]:
+    def cuts(self) -> Mapping[str, Position]:
         """By shard the position up to which it is processed; shards that have applied nothing are left out."""
         return {state.row.shard.shard_id: state.row.position for state in self.states if state.row.position is not None}
 
     @cached_property
-    def ancestors(self) -> dict[str, set[str]]:
-        """By shard all those before it, as far back as the pipeline has processed any."""
-        parents = {state.row.shard.shard_id: state.row.shard.parents for state in self.states}
-        found: dict[str, set[str]] = {}
-
-        def above(shard_id: str) -> set[str]:
-            if shard_id not in found:
-                known = [parent for parent in parents[shard_id] if parent in parents]
-                found[shard_id] = set(known).union(*map(above, known))
-            return found[shard_id]
-
-        return {shard_id: above(shard_id) for shard_id in parents}
+    def ended(self) -> frozenset[str]:
+        """The shards to which nothing will be applied any more: they are sealed, or a child has begun."""
+        sealed = {shard_id for shard_id, row in self.states.rows.items() if row.sealed}
+        return frozenset(sealed | (self.states.begun_children.keys() & self.states.rows.keys()))
 
     @cached_property
     def commits(self) -> list[CommitRow]:
@@ -81,7 +73,7 @@ class Stores:
     @cached_property
     def open(self) -> list[PaneRow]:
         """Every open pane."""
-        return [pane for state in self.states for pane in open_panes(state, self.pipeline)]
+        return list(open_panes(self.states, self.pipeline))
 
     @cached_property
     def failed_objects(self) -> list[str]:

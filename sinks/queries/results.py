@@ -62,8 +62,7 @@ def results(
     # A window that was corrected while open again would stand in both: the open one is the newer.
     found = dict(closed_panes(emitted_panes(tables, states, pipeline)).get(aggregate, {}))
     if include_open:
-        for state in states:
-            found.update({pane_key(pane): pane for pane in open_panes(state, pipeline) if pane.aggregate == aggregate})
+        found.update({pane_key(pane): pane for pane in open_panes(states, pipeline) if pane.aggregate == aggregate})
     return [_result(found[key]) for key in sorted(found)]
 
 
