@@ -10,7 +10,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 	--custom-compile-command "make lock" pyproject.toml requirements/build.in
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench mutations lock clean
+.PHONY: help demo test lint format bench mutations chaos lock clean
 .DELETE_ON_ERROR:
 
 help: ## show the targets
@@ -37,6 +37,11 @@ bench: $(VENV)/dev.stamp ## run the benchmarks
 
 mutations: $(VENV)/dev.stamp ## remove each protection in a copy of the tree; a test must go red for every one
 	PYTHONPATH=tests $(BIN)/python -m mutations
+
+ROUNDS ?= 20
+SEED ?= 1
+chaos: $(VENV)/dev.stamp ## kill, stop and reshard real processes: make chaos ROUNDS=100 SEED=7
+	CHAOS_ROUNDS=$(ROUNDS) CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -q -s tests/chaos
 
 lock: ## write the lock files anew (needs what `make test` has set up)
 	$(LOCK) --extra dev --upgrade --output-file requirements/dev.lock
