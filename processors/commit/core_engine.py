@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from streamgauge.events.hash_key import HashRange
 from streamgauge.events.records import Shard
 from streamgauge.processors.commit.engine_port import EngineFactory, ShardEngine
 from streamgauge.processors.commit.ports import ShardRow, StateStore
@@ -21,17 +20,12 @@ __all__ = ["ShardState", "core_engine", "read_shard_state"]
 
 @dataclass(frozen=True, slots=True)
 class ShardState:
-    """What is saved of one shard, for a reader that is no owner. Of the engine only look: it is a copy.
-
-    ``heirs`` are the ranges of those children that have saved what they inherited: what the engine still holds open
-    there is theirs.
-    """
+    """What is saved of one shard, for a reader that is no owner. Of the engine only look: it is a copy."""
 
     row: ShardRow
     engine: ShardEngine
     outbox: Outbox
     gaps: tuple[str, ...]
-    heirs: tuple[HashRange, ...] = ()
 
 
 def core_engine(stream_arn: str) -> EngineFactory:

@@ -89,6 +89,7 @@ class ShardRun:
         self.session = session
         self.stream = stream
         self.shard_id = session.shard.shard_id
+        self.is_listed = is_listed
         self._settings = settings
         self._clock = clock
         self._reader = ShardReader(

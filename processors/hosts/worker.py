@@ -144,7 +144,8 @@ class Worker:
 
     def _seal(self, run: ShardRun) -> None:
         # Once it is sealed nobody looks at it again: its children need rows before, or nobody would look for them.
-        if self._known.issuperset(run.children):
+        are_named = bool(run.children) or not run.is_listed
+        if are_named and self._known.issuperset(run.children):
             run.seal()
             return
         run.seal_at = self._clock() + self._settings.survey_interval_s
@@ -193,7 +194,10 @@ class Worker:
         kept = [row for row in others if is_kept[row.shard.shard_id]]
         workers = 1 + len({_worker(row) for row in kept})
         room = -(-len(ready) // workers) - len(self._runs)
-        self._leaves_nothing = not free and all(self._watch.has_moved(row) for row in kept)
+        # A stream always has an open shard: where no row is unsealed, its row is yet to be written.
+        self._leaves_nothing = bool(ready) and not free and all(self._watch.has_moved(row) for row in kept)
+        if not ready:
+            self._listed = {}
         if free and room > 0:
             self._claim(self._rng.choice(free))
             if len(free) > 1 and room > 1:

@@ -208,7 +208,7 @@ class Region:
 def check_open_panes(region: Region) -> None:
     """Each window is open in one shard only, whether or not its ancestors still hold it."""
     states = read_states(region.pipeline, region.store, region.engine)
-    panes = [pane_key(pane) for state in states for pane in open_panes(state, region.pipeline)]
+    panes = [pane_key(pane) for pane in open_panes(states, region.pipeline)]
     assert panes and len(panes) == len(set(panes))
 
 
