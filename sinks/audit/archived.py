@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from streamgauge.events.catalogue import Catalogue, UnknownVersion
+from streamgauge.events.control import LEDGER as LEDGER_TYPE
 from streamgauge.events.decoders import data_struct, field_getter
 from streamgauge.events.envelope import InvalidEvent
 from streamgauge.events.mapping import read_record
@@ -126,7 +127,10 @@ class ArchivedPositions:
         if table in _CLASSES:
             return f"'{_CLASSES[table]}', NULL, NULL, NULL, NULL, NULL{nulls}"
         if table == UNARCHIVABLE:
-            readable = f"reason NOT IN {_WITHOUT_IDENTITY}"
+            # A statement that cannot be read is of a source, but none of its events.
+            named = "coalesce(TRY(json_extract_string(decode(payload), '$.type')), '')"
+            stated = f"{named} = '{LEDGER_TYPE}' AND regexp_matches(source, '{_OWN}')"
+            readable = f"(reason NOT IN {_WITHOUT_IDENTITY} AND NOT ({stated}))"
             return (
                 f"'unarchivable', NULL, CASE WHEN {readable} THEN source END, CASE WHEN {readable} THEN identity END, "
                 f"NULL, payload{nulls}"

@@ -354,6 +354,16 @@ def test_an_accepted_gap_is_named(tmp_path: Path) -> None:
     assert "shardId-000000000000" in gap
 
 
+def test_a_statement_that_cannot_be_read_is_no_copy_of_an_event(tmp_path: Path) -> None:
+    world = PipelineWorld(tmp_path)
+    world.put_plain(event(1, type="streamgauge.ledger", data={}), event(1), event(1))
+    world.process()
+    world.deliver()
+    result = world.audit()
+    assert result.failed == []
+    assert [check.expected for check in result.checks if check.name in ("duplicates", "accepted")] == [1, 1]
+
+
 def test_foreign_copies_beyond_the_horizon_are_events_of_their_own(tmp_path: Path) -> None:
     world = PipelineWorld(tmp_path)
     for wait_ms in (0, 3_600_000, 3_600_001):
