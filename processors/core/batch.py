@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -101,7 +101,7 @@ class Decoded:
     ``positions = len(batch) + len(failed) + len(controls) + ledger + misrouted``.
     """
 
-    sequence_numbers: list[int]
+    sequence_numbers: Sequence[int]
     arrival_ms: NDArray[np.int64]
     last_sub_sequence: int
     """Sub-sequence number of the last event of the last record; with its sequence number, the position reached."""

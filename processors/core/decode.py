@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -106,12 +108,8 @@ class MsgspecDecoder:
 
         A decoder that skips what is not asked for sees none of this by itself.
         """
-        joined = b"\n".join(payloads)
-        if not joined.isascii():
-            try:
-                joined.decode()
-            except UnicodeDecodeError:
-                odd.update(row for row, payload in enumerate(payloads) if not _is_utf8(payload))
+        if not all(map(bytes.isascii, payloads)):
+            odd.update(row for row, payload in enumerate(payloads) if not _is_utf8(payload))
         # Each level takes two bytes at least.
         if max(map(len, payloads)) > 2 * MAX_NESTING:
             odd.update(
@@ -120,14 +118,17 @@ class MsgspecDecoder:
                 if len(payload) > 2 * MAX_NESTING and payload.count(b"{") + payload.count(b"[") > MAX_NESTING
             )
         if self._pipeline.mapping is not None:
+            joined = b"\n".join(payloads)
             # Escapes could hide the prefix or the attribute's name; those of ASCII letters all begin so.
-            for mark in (SOURCE_PREFIX.encode(), b"\\u00"):
+            marks = [SOURCE_PREFIX.encode(), b"\\u00"] if b"\\" in joined else [SOURCE_PREFIX.encode()]
+            for mark in marks:
                 if mark in joined:
                     odd.update(row for row, payload in enumerate(payloads) if mark in payload)
 
     def _identify(self, fields: Fields) -> Identities:
         """Who the events are; what is not plain in it becomes odd."""
-        index = {source: code for code, source in enumerate(dict.fromkeys(fields.sources))}
+        # A source that is met for the first time takes the next code.
+        index: defaultdict[str, int] = defaultdict(itertools.count().__next__)
         codes = np.fromiter(map(index.__getitem__, fields.sources), dtype=np.int64, count=len(fields.sources))
         windows = [self._window(source) for source in index]
         sequence = np.full(len(codes), -1, dtype=np.int64)

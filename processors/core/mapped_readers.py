@@ -16,7 +16,7 @@ from streamgauge.events.mapping import EPOCH_MS, EPOCH_S, RFC3339, EventMapping,
 from streamgauge.processors.core.definition import Pipeline
 from streamgauge.processors.core.one_by_one import DataDecoders
 from streamgauge.processors.core.reading import DataColumns, Fields, decode_each
-from streamgauge.processors.core.vectors import instants
+from streamgauge.processors.core.vectors import are_texts, instants
 
 __all__ = ["GroupedRecords", "TypedRecords"]
 
@@ -167,13 +167,13 @@ class _MappedEnvelope:
         )
 
     def _instants(self, values: list[object], odd: set[int]) -> NDArray[np.int64]:
-        kinds, time_format = set(map(type, values)), self._mapping.time_format
-        if time_format == RFC3339 and kinds == {str}:
-            times, wrong = instants([str(value) for value in values])
+        time_format = self._mapping.time_format
+        if time_format == RFC3339 and are_texts(values):
+            times, wrong = instants(values)
             odd.update(wrong)
             return times
         limit = _EPOCH_LIMIT.get(time_format)
-        if limit is not None and kinds == {int}:
+        if limit is not None and set(map(type, values)) == {int}:
             try:
                 numbers = np.array(values, dtype=np.int64)
             except OverflowError:
@@ -207,17 +207,11 @@ def _values(records: Sequence[object], selector: Selector) -> list[object]:
     return list(map(_getter(selector.path), records))
 
 
-def _texts(values: list[object], odd: set[int], *, integers: bool = False) -> list[str]:
+def _texts(values: Sequence[object], odd: set[int], *, integers: bool = False) -> list[str]:
     """Strings that are not empty, and with `integers` those as text; the others become odd."""
-    if set(map(type, values)) != {str}:
-        for row, value in enumerate(values):
-            if integers and type(value) is int:
-                values[row] = str(value)
-            elif type(value) is not str:
-                odd.add(row)
-                values[row] = "?"
-    texts = [value for value in values if isinstance(value, str)]
-    assert len(texts) == len(values)
+    kinds = (str, int) if integers else (str,)
+    # By type: True and False are no integers here.
+    texts = list(values) if are_texts(values) else [str(value) if type(value) in kinds else "" for value in values]
     if "" in texts:
         odd.update(row for row, text in enumerate(texts) if not text)
     return texts

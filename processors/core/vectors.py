@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from streamgauge.events.times import instant_ms
 from streamgauge.processors.core.batch import FieldColumn
 from streamgauge.processors.core.expressions import Kind
 
-__all__ = ["empty_column", "field_column", "instants", "sequences"]
+__all__ = ["are_texts", "empty_column", "field_column", "instants", "sequences"]
 
 _SECONDS_FORM = "0000-00-00T00:00:00Z"
 _MILLISECONDS_FORM = "0000-00-00T00:00:00.000Z"
@@ -49,18 +50,18 @@ def _canonical_instants(joined: str, n: int, width: int) -> tuple[NDArray[np.int
     form = {len(_SECONDS_FORM): _SECONDS_FORM, len(_MILLISECONDS_FORM): _MILLISECONDS_FORM}.get(width)
     if form is None or not joined.isascii():
         return None
-    characters = np.frombuffer(joined.encode(), dtype=np.uint8).reshape(n, width)
-    if (characters[:, :_DATE_WIDTH] == characters[0, :_DATE_WIDTH]).all():
-        return _instants_of_one_day(joined[:_DATE_WIDTH], characters[:, _DATE_WIDTH:], form[_DATE_WIDTH:])
+    characters = _characters(joined, n, width)
+    if (characters[:_DATE_WIDTH] == characters[:_DATE_WIDTH, :1]).all():
+        return _instants_of_one_day(joined[:_DATE_WIDTH], characters[_DATE_WIDTH:], form[_DATE_WIDTH:])
     signs = [place for place, character in enumerate(form) if character != "0"]
     digits = [place for place, character in enumerate(form) if character == "0"]
-    if (characters[:, signs] != np.frombuffer(form.encode(), dtype=np.uint8)[signs]).any():
+    if (characters[signs] != _characters(form, 1, width)[signs]).any():
         return None
-    values = (characters[:, digits] - np.uint8(_ZERO)).astype(np.int64)
+    values = (characters[digits] - np.uint8(_ZERO)).astype(np.int64)
     if (values > 9).any():
         return None
-    year = values[:, 0] * 1000 + values[:, 1] * 100 + values[:, 2] * 10 + values[:, 3]
-    month, day, hour, minute, second = (values[:, place] * 10 + values[:, place + 1] for place in range(4, 14, 2))
+    year = values[0] * 1000 + values[1] * 100 + values[2] * 10 + values[3]
+    month, day, hour, minute, second = (values[place] * 10 + values[place + 1] for place in range(4, 14, 2))
     leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
     month_days = _MONTH_DAYS[np.minimum(month, 12)] + (leap & (month == 2))
     valid = (year > 0) & (month > 0) & (month < 13) & (day > 0) & (day <= month_days)
@@ -71,7 +72,7 @@ def _canonical_instants(joined: str, n: int, width: int) -> tuple[NDArray[np.int
     days += _DAYS_BEFORE_MONTH[month] + (leap & (month > 2)) + day - 1
     result = (((days * 24 + hour) * 60 + minute) * 60 + second) * 1000
     if width == len(_MILLISECONDS_FORM):
-        result += values[:, 14] * 100 + values[:, 15] * 10 + values[:, 16]
+        result += values[14] * 100 + values[15] * 10 + values[16]
     return result, []
 
 
@@ -88,16 +89,20 @@ def _instants_of_one_day(
         midnight = instant_ms(date + "00:00:00Z")
     except ValueError:
         return None
-    pattern = np.frombuffer(form.encode(), dtype=np.uint8)
+    pattern = _characters(form, 1, len(form))
     is_digit = pattern == _ZERO
     # What must be 0 at signs and at most a digit elsewhere; smaller characters wrap to large ones.
     values = characters - pattern
     most = np.where(is_digit, 9, 0).astype(np.uint8)
-    most[[0, 3, 6]] = (2, 5, 5)
-    if (values > most).any() or ((values[:, 0] == 2) & (values[:, 1] > 3)).any():
+    most[[0, 3, 6], 0] = (2, 5, 5)
+    if (values > most).any() or ((values[0] == 2) & (values[1] > 3)).any():
         return None
-    weights = np.where(is_digit, _DIGIT_MS[: len(form)], 0)
-    return midnight + (values.astype(np.float64) @ weights).astype(np.int64), []
+    return midnight + (_DIGIT_MS[: len(form)] @ values.astype(np.float64)).astype(np.int64), []
+
+
+def _characters(joined: str, n: int, width: int) -> NDArray[np.uint8]:
+    """The characters of n texts of one width, shape (width, n): numpy works along the last axis."""
+    return np.ascontiguousarray(np.frombuffer(joined.encode(), dtype=np.uint8).reshape(n, width).T)
 
 
 _WEIGHTS = np.array([10**power for power in range(SEQUENCE_DIGITS - 2, -1, -1)], dtype=np.uint64)
@@ -114,16 +119,15 @@ def sequences(texts: Sequence[str | None]) -> tuple[NDArray[np.int64], list[int]
     int64, shape (n,), -1 where the text is none; and the indexes of those texts.
     """
     odd: list[int] = []
-    joined = "".join(filter(None, texts))
-    if None in texts or set(map(len, filter(None, texts))) != {SEQUENCE_DIGITS} or not joined.isascii():
+    if not (are_texts(texts) and set(map(len, texts)) == {SEQUENCE_DIGITS} and (joined := "".join(texts)).isascii()):
         odd = [index for index, text in enumerate(texts) if text is None or not _is_plain(text)]
         joined = "".join(text if text is not None and _is_plain(text) else "x" * SEQUENCE_DIGITS for text in texts)
-    digits = np.frombuffer(joined.encode(), dtype=np.uint8).reshape(len(texts), SEQUENCE_DIGITS) - np.uint8(_ZERO)
-    if not odd and not digits[:, :-_EXACT_DIGITS].any() and digits.max() <= 9:
-        return (digits[:, -_EXACT_DIGITS:].astype(np.float64) @ _FLOAT_WEIGHTS).astype(np.int64), []
+    digits = _characters(joined, len(texts), SEQUENCE_DIGITS) - np.uint8(_ZERO)
+    if not odd and not digits[:-_EXACT_DIGITS].any() and digits.max() <= 9:
+        return (_FLOAT_WEIGHTS @ digits[-_EXACT_DIGITS:].astype(np.float64)).astype(np.int64), []
     # With a leading zero 19 digits are left, which fit uint64 and show there whether they fit int64.
-    numbers = digits[:, 1:].astype(np.uint64) @ _WEIGHTS
-    wrong = (digits > 9).any(axis=1) | (digits[:, 0] != 0) | (numbers >= np.uint64(2**63))
+    numbers = _WEIGHTS @ digits[1:].astype(np.uint64)
+    wrong = (digits > 9).any(axis=0) | (digits[0] != 0) | (numbers >= np.uint64(2**63))
     result = np.where(wrong, 0, numbers).astype(np.int64)
     result[wrong] = -1
     return result, np.flatnonzero(wrong).tolist()
@@ -131,6 +135,11 @@ def sequences(texts: Sequence[str | None]) -> tuple[NDArray[np.int64], list[int]
 
 def _is_plain(text: str) -> bool:
     return len(text) == SEQUENCE_DIGITS and text.isascii()
+
+
+def are_texts(values: Sequence[object]) -> TypeGuard[Sequence[str]]:
+    """Whether all values are strings."""
+    return set(map(type, values)) <= {str}
 
 
 def empty_column(kind: Kind, n: int) -> FieldColumn:

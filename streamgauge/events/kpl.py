@@ -99,7 +99,7 @@ def decode_aggregate(data: bytes) -> Aggregate:
         message = parse_message(body)
     except ValueError as error:
         raise _corrupt(str(error)) from error
-    partition_keys = [_text(key, index) for index, key in enumerate(message.partition_key_table)]
+    partition_keys = _texts(list(message.partition_key_table))
     hash_keys = [_hash_key(key, index) for index, key in enumerate(message.explicit_hash_key_table)]
     return _columns(message, partition_keys, hash_keys)
 
@@ -133,11 +133,15 @@ def _check_indexes(indexes: list[int], table_size: int, table: str) -> None:
         )
 
 
-def _text(key: bytes, index: int) -> str:
+def _texts(keys: list[bytes]) -> list[str]:
+    texts: list[str] = []
     try:
-        return key.decode()
+        texts.extend(map(bytes.decode, keys))
     except UnicodeDecodeError as error:
-        raise _corrupt(f"partition key {index} is not UTF-8: {key[:64]!r}") from error
+        # The list holds what was decoded before it.
+        index = len(texts)
+        raise _corrupt(f"partition key {index} is not UTF-8: {keys[index][:64]!r}") from error
+    return texts
 
 
 def _hash_key(text: bytes, index: int) -> int:
