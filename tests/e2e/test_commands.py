@@ -136,6 +136,8 @@ def test_the_audit_fails_when_a_parquet_object_is_gone(running: Cli) -> None:
         (["demo", "--shards", "0"], 2, "--shards"),
         (["up", "--pipeline", "missing.toml"], 1, "no such file"),
         (["process", "--live"], 2, "--stack"),
+        (["process", "--lease", "soon"], 2, "--lease"),
+        (["process", "--lease", "10ms"], 2, "less than 1s"),
         (["init", "1bad", "--sample", "rows.csv"], 2, "name"),
         (["nonsense"], 2, "nonsense"),
     ],
