@@ -43,6 +43,10 @@ SEED ?= 1
 chaos: $(VENV)/dev.stamp ## kill, stop and reshard real processes: make chaos ROUNDS=100 SEED=7
 	CHAOS_ROUNDS=$(ROUNDS) CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -q -s tests/chaos
 
+SOAK_MINUTES ?= 20
+soak: $(VENV)/dev.stamp ## run schedules of the simulation with new seeds: make soak SOAK_MINUTES=60
+	PYTHONPATH=tests/support:tests $(BIN)/python -m simulation.soak --minutes $(SOAK_MINUTES)
+
 lock: ## write the lock files anew (needs what `make test` has set up)
 	$(LOCK) --extra dev --upgrade --output-file requirements/dev.lock
 	$(LOCK) --extra local --upgrade --constraint requirements/dev.lock --output-file requirements/demo.lock

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from random import Random
 from typing import Literal
 
@@ -12,21 +13,24 @@ __all__ = ["Host", "Plan", "make_plan"]
 
 Host = Literal["puller", "kcl", "lambda"]
 
-_RARE_STEPS = frozenset(
-    [
-        "create",
-        "claim",
-        "snapshot",
-        "store_failed",
-        "store_late",
-        "deliver_events",
-        "range",
-        "object",
-        "list",
-        "seal",
-        "reduce",
-    ]
-)
+_REACHED = {
+    **dict.fromkeys(("create", "list", "range", "seal", "reduce", "store_failed", "store_late"), 2),
+    **dict.fromkeys(("deliver_events", "snapshot", "renew", "object", "claim"), 3),
+    **dict.fromkeys(("deliver_panes", "checkpoint"), 4),
+    **dict.fromkeys(("apply", "put_snapshot", "commit", "invoke"), 8),
+    **dict.fromkeys(("read", "put", "archive_read", "deliver_archive"), 14),
+    "event": 18,
+}
+"""About how often a small world reaches a step while faults may strike."""
+_OTHERS = (0, 5, 11)
+"""So many faults beside the first one have a seed, the next, and the one after that."""
+_SELDOM = frozenset({"list", "seal", "invoke", "reduce", "checkpoint", "renew"})
+_DECK = [
+    (kind, place)
+    for kind, place in CELLS
+    for _ in range(1 + (place.partition(".")[0] in _SELDOM or kind in (Kind.STEAL, Kind.MERGE, Kind.STOPPED)))
+]
+"""Every cell, and those twice that often cannot strike where they are due."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Plan:
     shards: int
     producers: int
     events: int
+    span_ms: int
     keys: int
     wire_format: Literal["kpl", "plain"]
     limits: bool
@@ -52,50 +57,74 @@ class Plan:
 
 
 def make_plan(seed: int) -> Plan:
-    """Every cell of the coverage table is sought by every `len(CELLS)`-th seed, each third time alone."""
+    """Seek one cell of the coverage table, each in its turn; every third seed seeks it alone."""
     rng = Random(f"plan {seed}")
     kind, place = CELLS[seed % len(CELLS)]
-    step = place.partition(".")[0]
+    cells = [(kind, place)]
+    cells += _others(seed)
+    faults = [_fault(rng, *cell, most=3 if index == 0 else 99) for index, cell in enumerate(cells)]
+    steps = {_step(place) for _, place in cells}
+    faults += _enabling(rng, steps)
+    kinds = {kind for kind, _ in cells}
     host: Host = rng.choice(("puller", "kcl", "lambda"))
-    if step == "invoke":
+    if "invoke" in steps and (_step(place) == "invoke" or rng.random() < 0.5):
         host = "lambda"
-    elif kind in (Kind.STEAL, Kind.STOPPED) or step == "checkpoint":
+    elif {Kind.STEAL, Kind.STOPPED} & kinds or steps & {"checkpoint", "renew"}:
         host = rng.choice(("puller", "kcl"))
-    faults = [_fault(rng, kind, place, soon=True)]
-    if place.startswith("store_failed"):
-        faults.append(PlannedFault(Kind.BAD_DATA, "event.before", rng.randint(1, 10), 0))
-    if place.startswith("store_late"):
-        faults.append(PlannedFault(Kind.LATE, "event.before", rng.randint(12, 20), 0))
-    if step in ("list", "seal", "reduce"):
-        change = rng.choice((Kind.SPLIT, Kind.SPLIT, Kind.MERGE, Kind.RESHARD))
-        faults.append(PlannedFault(change, rng.choice(("put.before", "read.before")), 3, rng.getrandbits(16)))
-    if step == "snapshot":
-        faults.append(PlannedFault(Kind.CRASH, "checkpoint.after", rng.randint(1, 3), rng.getrandbits(16)))
-        host = "kcl" if host == "lambda" else host
-    if seed // len(CELLS) % 3:
-        others = rng.choices(CELLS, k=rng.choice((1, 2, 3, 4, 6, 9)))
-        faults += [_fault(rng, *cell, soon=False) for cell in others]
-    shards = rng.choice((1, 1, 2, 2, 3, 4))
-    if kind is Kind.MERGE:
-        shards = max(shards, 2)
+    results = any(step.startswith("deliver") or step == "store_late" for step in steps)
     return Plan(
         seed=seed,
         host=host,
-        workers=2 if kind in (Kind.PAUSE, Kind.STEAL) else rng.choice((1, 2, 2, 3)),
-        deliverers=2 if step in ("range", "object") and kind is Kind.PAUSE else rng.choice((1, 1, 1, 1, 2)),
-        shards=shards,
+        workers=rng.choice((2, 3)) if kinds & {Kind.PAUSE, Kind.STEAL} else rng.choice((1, 2, 3)),
+        deliverers=2 if _step(place) in ("range", "object") and kind is Kind.PAUSE else rng.choice((1, 1, 1, 1, 2)),
+        shards=rng.choice((2, 2, 3, 4)) if Kind.MERGE in kinds else rng.choice((1, 1, 1, 2, 2, 3, 4)),
         producers=rng.choice((1, 1, 2, 2, 3)),
-        events=rng.choice((20, 30, 40, 60, 80, 120)) if rng.random() < 0.97 else 300,
+        events=rng.choice((25, 30, 40, 50, 70)) if rng.random() < 0.985 else 300,
+        span_ms=20_000 if results else rng.choice((3_000, 10_000, 20_000)),
         keys=rng.choice((2, 3, 5, 8)),
         wire_format="plain" if rng.random() < 0.2 else "kpl",
         limits=rng.random() < 0.15,
-        ticks=rng.random() < 0.5,
+        ticks=results or rng.random() < 0.4,
         faults=tuple(faults),
     )
 
 
-def _fault(rng: Random, kind: Kind, place: str, *, soon: bool) -> PlannedFault:
-    most = 2 if place.partition(".")[0] in _RARE_STEPS else 4 if soon else 25
-    if place == "event.before":
-        most = 18
+def _others(seed: int) -> list[tuple[Kind, str]]:
+    """The faults beside the first: dealt from shuffled decks, so that all cells come equally often."""
+    dealt = seed // len(_OTHERS) * sum(_OTHERS) + sum(_OTHERS[: seed % len(_OTHERS)])
+    return [_card(index) for index in range(dealt, dealt + _OTHERS[seed % len(_OTHERS)])]
+
+
+def _card(index: int) -> tuple[Kind, str]:
+    return _shuffled(index // len(_DECK))[index % len(_DECK)]
+
+
+@cache
+def _shuffled(deck: int) -> list[tuple[Kind, str]]:
+    return Random(f"deck {deck}").sample(_DECK, len(_DECK))
+
+
+def _step(place: str) -> str:
+    return place.partition(".")[0]
+
+
+def _fault(rng: Random, kind: Kind, place: str, *, most: int) -> PlannedFault:
+    step = _step(place)
+    most = min(most, _REACHED[step]) if step != "event" else _REACHED[step]
     return PlannedFault(kind, place, rng.randint(1, most), rng.getrandbits(16))
+
+
+def _enabling(rng: Random, steps: set[str]) -> list[PlannedFault]:
+    """What must happen for some steps to be reached at all."""
+    faults: list[PlannedFault] = []
+    if "store_failed" in steps:
+        faults += [PlannedFault(Kind.BAD_DATA, "event.before", nth, 0) for nth in rng.sample(range(1, 16), 2)]
+    if "store_late" in steps:
+        faults += [PlannedFault(Kind.LATE, "event.before", nth, 0) for nth in rng.sample(range(8, 22), 3)]
+    if steps & {"list", "seal", "reduce"}:
+        change = rng.choice((Kind.SPLIT, Kind.SPLIT, Kind.MERGE, Kind.RESHARD))
+        at = rng.choice(("put.before", "read.before"))
+        faults.append(PlannedFault(change, at, rng.randint(2, 5), rng.getrandbits(16)))
+    if "snapshot" in steps:
+        faults.append(PlannedFault(Kind.CRASH, "apply.after", rng.randint(2, 5), rng.getrandbits(16)))
+    return faults

@@ -118,6 +118,7 @@ class Producer(Actor):
             self.board.reach("list.before")
             lag_ms = 2_500 if self.board.take_note(Kind.STALE) else self.rng.choice((0, 0, 100, 700))
             listed = self._listed(lag_ms)
+            self.board.reach("list.after")
         except Exception as error:  # noqa: BLE001 - whatever an injected fault raises
             reason = str(error)
             self._back(lambda: core.list_failed(reason, self._now_ms))

@@ -11,7 +11,7 @@ from simulation.checkers.counted import check_acknowledged, check_panes
 from simulation.checkers.crossings import check_crossings
 from simulation.checkers.drops import check_counters
 from simulation.checkers.leftovers import Leftovers, ShardFacts
-from simulation.checkers.order import check_order
+from simulation.checkers.order import check_order, check_puts
 from simulation.checkers.reference import Reference
 from simulation.faults import Tally
 from simulation.pipelines import STREAM, make_pipeline
@@ -70,6 +70,7 @@ def judge(world: World) -> chain[str]:
         check_crossings(left),
         check_checkpoints(world.checkpoints),
         check_order(left),
+        check_puts(left) if world.plan.wire_format == "kpl" else (),
         check_counters(reference, left),
     )
 

@@ -10,8 +10,9 @@ import pytest
 from simulation.coverage import SCHEDULES, encode
 from simulation.faults import CELLS, Tally
 from simulation.plan import Plan, make_plan
-from simulation.run import Violation, run_plan
-from simulation.shrink import failure_of, shrink
+from simulation.run import run_plan
+from simulation.shrink import shrink
+from simulation.story import tell
 from simulation.world import World
 
 _BATCH = 25
@@ -34,7 +35,7 @@ def test_every_invariant_holds_in_every_schedule(
         try:
             tally.add(run_plan(plan))
         except Exception as error:  # noqa: BLE001 - the seed must be told whatever went wrong
-            broken.append(_story(plan, error, is_alone=len(seeds) == 1))
+            broken.append(tell(plan, error, shrinks=len(seeds) > 1))
     record_property(*encode(tally))
     if broken:
         pytest.fail("\n\n".join(broken), pytrace=False)
@@ -64,22 +65,6 @@ def _chosen(plan: Plan, config: pytest.Config) -> Plan:
     if keep is not None:
         plan = replace(plan, faults=tuple(plan.faults[int(index)] for index in keep.split(",") if index))
     return plan if events is None else replace(plan, events=events)
-
-
-def _story(plan: Plan, error: Exception, *, is_alone: bool) -> str:
-    """What broke, and how to see it again."""
-    lines = [f"seed {plan.seed}: {type(error).__name__}: {error}"]
-    if not is_alone:
-        smallest, kept = shrink(plan)
-        smaller = failure_of(smallest)
-        lines.append(f"shrunk to {len(kept)} faults and {smallest.events} events: {smaller}")
-        keep = ",".join(map(str, kept))
-        lines.append(f"replay: pytest tests/simulation --seed {plan.seed} --keep {keep!r} --events {smallest.events}")
-    else:
-        lines.append(str(plan))
-        if isinstance(error, Violation):
-            lines += error.log
-    return "\n".join(lines)
 
 
 def test_every_kind_of_fault_is_sought() -> None:

@@ -76,6 +76,7 @@ class Run:
     counter: int
     uncommitted: int = 0
     held: list[StreamRecord] | None = None
+    is_sealing: bool = False
 
 
 class Worker(Actor):
@@ -203,6 +204,8 @@ class Worker(Actor):
 
     def _work(self, run: Run) -> bool:
         session = run.session
+        if run.is_sealing:
+            return self._seal(run)
         if run.held is None and session.can_apply and not run.reader.is_closed:
             run.held = self._read(run)
         if run.held:
@@ -227,8 +230,13 @@ class Worker(Actor):
             self._checkpoint(run, committed)
         if not run.reader.is_closed or run.held is not None:
             return False
+        return self._seal(run)
+
+    @staticmethod
+    def _seal(run: Run) -> bool:
+        run.is_sealing = True
         try:
-            session.seal()
+            run.session.seal()
         except StoreUnavailable:
             return False
         return True

@@ -72,10 +72,10 @@ class World:
         self.current: Actor | None = None
         self._stream_skew_ms = 0
 
-        self.pace_ms = self._rng.choice((20, 60, 150, 300))
+        self.pace_ms = max(10, plan.span_ms * plan.producers // plan.events)
         self.batch_records = self._rng.choice((2, 5, 20, 1_000))
         self.commit_every = self._rng.choice((1, 1, 2, 4))
-        self._read_ms = self._rng.choice((200, 500, 1_200))
+        self._read_ms = self._rng.choice((400, 700, 1_200))
 
         self.model = KinesisModel(limits=Limits(enforced=plan.limits))
         self.arn = self.model.create_stream(STREAM, plan.shards, now_ms=START_MS - 60_000).arn
@@ -176,13 +176,13 @@ class World:
             It does not come to rest.
         """
         self.clock.run(START_MS + _FAULTS_MS, lambda: all(producer.is_done for producer in self.producers))
-        self.clock.run(self.clock.now_ms + 2_000)
+        self.clock.run(self.clock.now_ms + 5_000)
         self._stream_skew_ms = max(0, self._stream_skew_ms)
         self.board.heal()
         self._rest("after the faults healed")
         # Idle time closes the windows that are still open.
         self.stranger.tick(ahead_ms=3_600_000)
-        self.clock.run(self.clock.now_ms + 5_000)
+        self.clock.run(self.clock.now_ms + 3_000)
         self._rest("after the last tick")
         for archiver in self.archivers:
             archiver.flush()

@@ -8,7 +8,25 @@ from typing import Any
 
 from simulation.checkers.leftovers import Leftovers
 
-__all__ = ["check_order"]
+__all__ = ["check_order", "check_puts"]
+
+
+def check_puts(left: Leftovers) -> Iterator[str]:
+    """Events of one producer for one key whose first copies stand in another order than they were put in.
+
+    A child's shard id and sequence numbers exceed its parents', so places compare within a lineage.
+    """
+    newest: dict[tuple[str, str], str] = {}
+    seen: set[tuple[str, str]] = set()
+    for row in left.rows:
+        if row.identity is None or row.identity in seen or row.table.startswith("streamgauge_"):
+            continue
+        seen.add(row.identity)
+        source, sequence = row.identity
+        log = source, row.columns["subject"]
+        if source.startswith("urn:streamgauge:") and newest.get(log, "") > sequence:
+            yield f"I6: {row.identity} of {log[1]} stands behind {newest[log]}"
+        newest[log] = max(newest.get(log, ""), sequence)
 
 
 def check_order(left: Leftovers) -> Iterator[str]:
