@@ -10,7 +10,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 	--custom-compile-command "make lock" pyproject.toml requirements/build.in
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench mutations chaos lock clean
+.PHONY: help demo test lint format bench mutations chaos soak lock clean
 .DELETE_ON_ERROR:
 
 help: ## show the targets
