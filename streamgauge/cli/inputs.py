@@ -14,7 +14,7 @@ from streamgauge.producers.load.files import BadRow, FileEvent, FileSpec, read_e
 from streamgauge.producers.load.infer import InferredSchema, infer_file
 from streamgauge.producers.load.ordering import ByTime, FileOrder, Ordering, Shuffled, ordered
 
-__all__ = ["FileInput", "copies_behind", "file_options", "limited", "say_bad_rows"]
+__all__ = ["FileInput", "copies_behind", "file_options", "limited", "refuse", "say_bad_rows"]
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -50,6 +50,13 @@ def file_options(command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def refuse(options: Mapping[str, object], only: str) -> None:
+    """Wrong use, if any of these options was given; `only` says where they belong."""
+    given = [name for name, value in options.items() if value]
+    if given:
+        raise click.UsageError(f"{', '.join(given)}: only {only}")
 
 
 @dataclass(frozen=True, slots=True)

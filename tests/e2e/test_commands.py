@@ -107,6 +107,19 @@ def test_a_file_can_be_put_into_the_running_stream(running: Cli) -> None:
     assert "line 4: at" in done.err
 
 
+def test_ctrl_c_flushes_what_was_produced_and_commits_what_was_processed(running: Cli) -> None:
+    produced = running.interrupted("produce", "--duration", "10m", "--json", once="produced")
+    assert produced.status == 0
+    summary = produced.json
+    assert isinstance(summary, dict)
+    assert summary["stopped"]
+    assert summary["produced"] == summary["acknowledged"] > 0
+    processed = running.interrupted("process", "--json", once="processed")
+    assert processed.status == 0
+    assert isinstance(processed.json, dict)
+    assert "committing" in processed.err
+
+
 def test_the_audit_fails_when_a_parquet_object_is_gone(running: Cli) -> None:
     """Last of its stack: what it takes away is not put back."""
     info = load_stack(running.folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -49,6 +50,30 @@ class Cli:
         )
         assert "Traceback" not in done.stderr, done.stderr
         return Finished(done.returncode, done.stdout, done.stderr)
+
+    def interrupted(self, *arguments: str, once: str, timeout_s: float = 60) -> Finished:
+        """Run a command and press Ctrl-C once it has said something that begins with `once`."""
+        command = [sys.executable, "-m", "streamgauge.cli", *arguments]
+        environment = self.environment | {"STREAMGAUGE_PROGRESS_INTERVAL": "0.1"}
+        with subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stderr is not None
+            said = ""
+            for line in process.stderr:
+                said += line
+                if line.startswith(once):
+                    process.send_signal(signal.SIGINT)
+                    break
+            out, rest = process.communicate(timeout=timeout_s)
+            assert "Traceback" not in said + rest, said + rest
+            return Finished(process.returncode, out, said + rest)
 
     def ok(self, *arguments: str, **environment: str) -> Finished:
         done = self(*arguments, **environment)

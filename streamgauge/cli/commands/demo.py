@@ -16,7 +16,7 @@ from streamgauge.cli.context import DEMO_PIPELINE, home, require_no_stack, workp
 from streamgauge.cli.demo_chaos import PROCESSOR, Chaos, ChaosReport, show_chaos
 from streamgauge.cli.demo_job import DemoJob, FileOptions, prepare
 from streamgauge.cli.demo_run import Demo, DemoResult, Produced
-from streamgauge.cli.inputs import file_options, say_bad_rows
+from streamgauge.cli.inputs import file_options, refuse, say_bad_rows
 from streamgauge.cli.local_stack import start_local_stack
 from streamgauge.cli.output import LiveLine, print_json, print_table, say
 from streamgauge.events.times import format_duration
@@ -62,10 +62,7 @@ def command(
     here = home()
     require_no_stack(here)
     if from_file is None:
-        misplaced = {"--type": event_type, "--key": key, "--time": time, "--data": data, "--raw": raw or None}
-        given = [name for name, value in misplaced.items() if value is not None]
-        if given:
-            raise click.UsageError(f"{', '.join(given)} go with --from-file")
+        refuse({"--type": event_type, "--key": key, "--time": time, "--data": data, "--raw": raw}, "with --from-file")
     file = None if from_file is None else FileOptions(Path(from_file), event_type, key, time, data, raw)
     job = prepare(here / FOLDER / "demo", pipeline=None if pipeline is None else Path(pipeline), file=file)
     for note in job.notes:

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from streamgauge.cli.context import Workplace, live_options, workplace
-from streamgauge.cli.inputs import FileInput, copies_behind, file_options, say_bad_rows
+from streamgauge.cli.inputs import FileInput, copies_behind, file_options, refuse, say_bad_rows
 from streamgauge.cli.output import LiveLine, print_json, print_table
 from streamgauge.cli.stopping import stop_on_signals
 from streamgauge.events.control import EndOfInput
@@ -73,12 +73,11 @@ def command(
     stack: str | None,
 ) -> int:
     """Put events into the stream at a steady rate, until done or Ctrl-C; what was put is flushed in any case."""
-    file_only = {"--type": event_type, "--key": key, "--time": time, "--data": data, "--raw": raw or None}
-    load_only = {"--profile": profile, "--duration": duration, "--count": count}
-    misplaced = [name for name, value in (file_only if from_file is None else load_only).items() if value is not None]
-    if misplaced:
-        where = "with --from-file" if from_file is None else "with generated load, not with --from-file"
-        raise click.UsageError(f"{', '.join(misplaced)}: only {where}")
+    if from_file is None:
+        refuse({"--type": event_type, "--key": key, "--time": time, "--data": data, "--raw": raw}, "with --from-file")
+    else:
+        generated = {"--profile": profile, "--duration": duration, "--count": count}
+        refuse(generated, "with generated load, not with --from-file")
     # The producer tells refused from unanswered by itself, and decides what is sent again.
     place = workplace(pipeline=pipeline, live=live, stack=stack, attempts=1)
     definition = load_pipeline(place.pipeline_file)
