@@ -210,6 +210,16 @@ class ShardSession:
         return self._row.claim_version
 
     @property
+    def snapshot_bytes(self) -> int:
+        """The size of the saved snapshot; 0 without one."""
+        return self._row.snapshot_bytes
+
+    @property
+    def committed_at_ms(self) -> int | None:
+        """When it was saved, by the clock of who did; None without one."""
+        return self._row.committed_at_ms
+
+    @property
     def counters(self) -> Counters:
         """What became of every position so far."""
         return self._engine.counters

@@ -14,7 +14,8 @@ __all__ = ["LocalProgress", "ShardProgress", "joined", "progress_of"]
 class ShardProgress:
     """How far one shard is. ``behind_ms`` is None before the first answer; ``ended_by`` says what took it from us.
 
-    ``sealed``: it was closed by a reshard, applied to its end, and its children go on.
+    ``sealed``: it was closed by a reshard, applied to its end, and its children go on. ``snapshot_bytes`` and
+    ``committed_at_ms`` are the size of its saved state, and when that was saved; 0 and None before the first.
     """
 
     shard_id: str
@@ -31,6 +32,8 @@ class ShardProgress:
     gaps: tuple[str, ...]
     ended_by: str | None
     sealed: bool = False
+    snapshot_bytes: int = 0
+    committed_at_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +55,23 @@ class LocalProgress:
     @property
     def behind_ms(self) -> int | None:
         """How far the slowest of the shards that are ours is behind; None until each has answered."""
-        behind = [shard.behind_ms for shard in self.shards if not shard.sealed and shard.ended_by is None]
+        behind = [shard.behind_ms for shard in self._ours]
         known = [value for value in behind if value is not None]
         return max(known) if known and len(known) == len(behind) else None
+
+    @property
+    def snapshot_bytes(self) -> int:
+        """The size of the saved states of the shards that are ours."""
+        return sum(shard.snapshot_bytes for shard in self._ours)
+
+    @property
+    def committed_at_ms(self) -> int | None:
+        """When the oldest of them was saved; None without any."""
+        return min((shard.committed_at_ms for shard in self._ours if shard.committed_at_ms is not None), default=None)
+
+    @property
+    def _ours(self) -> list[ShardProgress]:
+        return [shard for shard in self.shards if not shard.sealed and shard.ended_by is None]
 
     @property
     def fenced(self) -> dict[str, str]:
@@ -79,6 +96,8 @@ def progress_of(run: ShardRun) -> ShardProgress:
         gaps=run.session.gaps,
         ended_by=run.ended_by,
         sealed=run.is_sealed,
+        snapshot_bytes=run.session.snapshot_bytes,
+        committed_at_ms=run.session.committed_at_ms,
     )
 
 

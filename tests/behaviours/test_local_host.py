@@ -96,6 +96,15 @@ def test_all_shards_are_read_to_the_end_of_the_input(world: World) -> None:
     assert all(shard.input_ended and shard.outbox_entries == 0 for shard in progress.shards)
 
 
+def test_size_and_age_of_the_saved_states_are_told(world: World) -> None:
+    kinesis = ScriptedKinesis({A: ScriptedShard(WITH_END), B: ScriptedShard([make_record(11), make_record(12, "end")])})
+    progress = run(world, kinesis)
+    rows = world.store.rows()
+    assert [shard.snapshot_bytes for shard in progress.shards] == [row.snapshot_bytes for row in rows]
+    assert progress.snapshot_bytes == sum(row.snapshot_bytes for row in rows) > 0
+    assert progress.committed_at_ms == min(row.committed_at_ms or 0 for row in rows) > 0
+
+
 def test_a_stop_commits_what_was_applied(world: World) -> None:
     kinesis = ScriptedKinesis({A: ScriptedShard(INPUT)})
     settings = LocalSettings(read_interval_s=0, commit_interval_s=10**9)

@@ -24,6 +24,7 @@ def running(module_cli: Cli) -> Iterator[Cli]:
     processed = module_cli.ok("process", "--until-end-of-input", "--json").json
     assert isinstance(processed, dict)
     assert [shard["input_ended"] for shard in processed["shards"]] == [True, True]
+    assert all(shard["snapshot_bytes"] > 0 and shard["committed_at"].endswith("Z") for shard in processed["shards"])
     yield module_cli
     assert module_cli("down").status == 0
 

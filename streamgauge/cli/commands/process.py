@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import monotonic
+from time import monotonic, time
 
 import click
 
@@ -72,7 +72,7 @@ def command(
     else:
         print_table(
             f"{definition.name}: what this run processed",
-            ["shard", "records", "events", "watermark", "behind", "waiting for"],
+            ["shard", "records", "events", "watermark", "behind", "state", "saved", "waiting for"],
             [
                 [
                     shard.shard_id,
@@ -80,6 +80,8 @@ def command(
                     shard.events,
                     None if shard.watermark_ms is None else rfc3339(shard.watermark_ms),
                     None if shard.behind_ms is None else format_duration(shard.behind_ms),
+                    f"{shard.snapshot_bytes:,} bytes",
+                    None if shard.committed_at_ms is None else rfc3339(shard.committed_at_ms),
                     shard.waiting_for,
                 ]
                 for shard in progress.shards
@@ -104,8 +106,15 @@ def _line(progress: LocalProgress, elapsed_s: float) -> str:
     waiting = next((shard.waiting_for for shard in progress.shards if shard.waiting_for), None)
     return (
         f"processed {progress.events:,} events in {progress.records:,} records of {len(progress.shards)} shards, "
-        f"{elapsed_s:.0f} s, behind {behind}" + (f", waiting: {waiting}" if waiting else "")
+        f"{elapsed_s:.0f} s, behind {behind}, state {progress.snapshot_bytes / 1e6:.1f} MB{_age(progress)}"
+        + (f", waiting: {waiting}" if waiting else "")
     )
+
+
+def _age(progress: LocalProgress) -> str:
+    if progress.committed_at_ms is None:
+        return ""
+    return f", saved {max(0.0, time() - progress.committed_at_ms / 1000):.0f} s ago"
 
 
 def _summary(progress: LocalProgress) -> dict[str, object]:
@@ -120,6 +129,8 @@ def _summary(progress: LocalProgress) -> dict[str, object]:
                 "watermark": None if shard.watermark_ms is None else rfc3339(shard.watermark_ms),
                 "behind_ms": shard.behind_ms,
                 "position": None if shard.committed is None else str(shard.committed),
+                "snapshot_bytes": shard.snapshot_bytes,
+                "committed_at": None if shard.committed_at_ms is None else rfc3339(shard.committed_at_ms),
                 "outbox_entries": shard.outbox_entries,
                 "input_ended": shard.input_ended,
                 "gaps": list(shard.gaps),
