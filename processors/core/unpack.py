@@ -30,34 +30,40 @@ _source_decoder = msgspec.json.Decoder(_Source)
 
 
 class RangeCheck:
-    """Whether partition keys hash into one shard. Remembers the keys that it has seen, up to a bound."""
+    """Whether partition keys hash into one shard. Remembers keys that do, up to a bound."""
 
     def __init__(self, hash_range: HashRange) -> None:
         self.hash_range = hash_range
         # Every key there is lies in the full range, so nothing need be hashed.
-        self.is_full = hash_range == FULL_RANGE
-        self._inside: dict[str, bool] = {}
+        self._is_full = hash_range == FULL_RANGE
+        self._inside: set[str] = set()
 
     def holds(self, partition_key: str) -> bool:
         """Whether the MD5 of the key lies in the range."""
-        if self.is_full:
+        if self._is_full or partition_key in self._inside:
             return True
-        inside = self._inside.get(partition_key)
-        if inside is None:
+        is_inside = hash_key(partition_key) in self.hash_range
+        if is_inside:
             if len(self._inside) >= _CACHED_KEYS_MAX:
                 self._inside.clear()
-            inside = self._inside[partition_key] = hash_key(partition_key) in self.hash_range
-        return inside
+            self._inside.add(partition_key)
+        return is_inside
+
+    def outside(self, partition_keys: Sequence[str]) -> list[int]:
+        """The indexes of those that do not lie in the range."""
+        # The usual answer without a step of Python per key.
+        if self._is_full or self._inside.issuperset(partition_keys):
+            return []
+        return [index for index, key in enumerate(partition_keys) if not self.holds(key)]
 
     def holds_all(self, aggregate: Aggregate) -> bool:
         """Whether every user record lies in the range, by its explicit hash key or else by its partition key."""
-        if self.is_full:
+        if self._is_full:
             return True
         if not aggregate.hash_keys:
-            # Tables seldom hold more than what is used, so they are asked first.
-            if all(map(self.holds, aggregate.partition_keys)):
-                return True
-            return all(self.holds(aggregate.partition_keys[index]) for index in set(aggregate.key_index))
+            # A table may hold keys that no record uses.
+            outside = self.outside(aggregate.partition_keys)
+            return not outside or set(outside).isdisjoint(aggregate.key_index)
         return all(
             self.holds(aggregate.partition_keys[key]) if hashed < 0 else aggregate.hash_keys[hashed] in self.hash_range
             for key, hashed in set(zip(aggregate.key_index, aggregate.hash_index, strict=True))
@@ -153,8 +159,7 @@ def _take_plain(unpacked: Unpacked, keys: Sequence[str], payloads: Sequence[byte
     unpacked.partition_keys = list(keys)
     unpacked.record = np.arange(len(payloads), dtype=np.int64)
     unpacked.sub_sequence = np.zeros(len(payloads), dtype=np.int64)
-    if not check.is_full:
-        unpacked.outside = [row for row, key in enumerate(keys) if not check.holds(key)]
+    unpacked.outside = check.outside(keys)
 
 
 def _skipped(number: int, after: Position | None) -> int:

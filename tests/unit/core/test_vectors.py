@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streamgauge.events.envelope import InvalidEvent, parse_sequence
-from streamgauge.events.hash_key import FULL_RANGE
-from streamgauge.events.kpl import KPL_MAGIC
-from streamgauge.events.records import StreamRecord
 from streamgauge.events.times import instant_ms, rfc3339
-from streamgauge.processors.core.unpack import RangeCheck, SequenceNumbers, unpack
 from streamgauge.processors.core.vectors import instants, sequences
 
 DAY_MS = 86_400_000
@@ -70,20 +65,3 @@ def test_sequences_read_as_columns_are_those_read_one_by_one(texts: list[str]) -
 def test_an_absent_sequence_is_odd() -> None:
     numbers, odd = sequences(["0" * 20, None, f"{7:020}"])
     assert (numbers.tolist(), odd) == ([0, -1, 7], [1])
-
-
-def test_sequence_numbers_are_a_sequence_of_integers() -> None:
-    numbers = SequenceNumbers(("1", str(10**55), "3"))
-    assert numbers == [1, 10**55, 3]
-    assert numbers[1:] == [10**55, 3]
-    assert (numbers[-1], len(numbers)) == (3, 3)
-    assert numbers != [1]
-
-
-@pytest.mark.parametrize("payload", [KPL_MAGIC, b"\xff", b"\xf3\x89\x9a", b""])
-def test_a_payload_at_or_above_the_magic_is_plain_unless_it_begins_with_it(payload: bytes) -> None:
-    records = [StreamRecord(str(number), "k", 0, data) for number, data in enumerate([b"{}", payload, b"{}"])]
-    unpacked = unpack(records, RangeCheck(FULL_RANGE), None)
-    plain = [data for data in (b"{}", payload, b"{}") if not data.startswith(KPL_MAGIC)]
-    assert unpacked.payloads == plain
-    assert len(unpacked.failed) == 3 - len(plain)
