@@ -18,6 +18,7 @@ from time import monotonic, sleep
 from streamgauge.events.control import EndOfInput
 from streamgauge.infra.clients import Clients
 from streamgauge.producers.client.delivery import Acknowledged, Delivery
+from streamgauge.producers.client.ports import KinesisClient, StreamUnavailable
 from streamgauge.producers.client.producer import KinesisProducer
 from streamgauge.producers.client.settings import ProducerSettings
 from streamgauge.settings import Endpoints
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str]) -> None:
     seed, first, count = map(int, arguments[:3])
     rate, stream, journal = float(arguments[3]), arguments[4], Path(arguments[5])
     client = Clients(Endpoints.from_environment(os.environ), region=os.environ["AWS_REGION"], attempts=1).kinesis
-    producer = KinesisProducer(client, stream=stream, settings=ProducerSettings(ledger_interval_ms=1_000))
+    producer = begun(client, stream)
     lock = threading.Lock()
     with journal.open("a", buffering=1) as lines:
 
@@ -51,6 +52,16 @@ def main(arguments: Sequence[str]) -> None:
         sys.stdout.flush()
         sys.stdin.readline()
         producer.close(end_of_input=EndOfInput(input=producer.source, part=0, parts=1))
+
+
+def begun(client: KinesisClient, stream: str) -> KinesisProducer:
+    """A producer, which is told at once if the stream cannot be listed: here that passes."""
+    for _ in range(10):
+        try:
+            return KinesisProducer(client, stream=stream, settings=ProducerSettings(ledger_interval_ms=1_000))
+        except StreamUnavailable:
+            sleep(0.1)
+    raise AssertionError("the stream cannot be listed")
 
 
 if __name__ == "__main__":

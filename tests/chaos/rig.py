@@ -145,7 +145,7 @@ class Rig:
     def end_input(self) -> None:
         """Wait until all is acknowledged and nothing is on its way any more; then state the end of the input."""
         child = self._children[self.producer]
-        self.wait(lambda: b"put" in self._printed(self.producer), "the producer to have put everything")
+        self.wait(self._has_put, "the producer to have put everything")
         self.wait(lambda: not self.puts.calls_open, "what killed producers had on its way")
         assert child.stdin is not None
         child.stdin.write(b"\n")
@@ -190,7 +190,7 @@ class Rig:
 
     def kill_producer(self, number: int) -> None:
         """A producer that is killed is another source when it comes back; what it had not heard of is in doubt."""
-        if b"put" in self._printed(self.producer):
+        if self._has_put():
             return
         self._kill(self.producer)
         self.put(number)
@@ -342,8 +342,10 @@ class Rig:
         self.wait(lambda: self._children[name].poll() is not None, f"{name} to end")
         assert self._children[name].returncode == 0, f"{name}\n{self.logs()}"
 
-    def _printed(self, name: str) -> bytes:
-        return (self.folder / f"{name}.out").read_bytes()
+    def _has_put(self) -> bool:
+        ended = self._children[self.producer].poll() is not None
+        assert not ended, f"{self.producer} has ended\n{self.logs()}"
+        return b"put" in (self.folder / f"{self.producer}.out").read_bytes()
 
     def _split(self, shard_id: str, hash_range: HashRange) -> None:
         stream = self.info.outputs["StreamName"]
