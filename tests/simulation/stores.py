@@ -137,5 +137,6 @@ class ServedTable:
             "attribute_exists(#revision)": True,
             "#revision < :revision": there < new,
             "#revision <= :revision": there <= new,
+            "#revision <> :revision": there != new,
         }
         return any(truths[part] for part in condition.split(" OR "))

@@ -129,7 +129,7 @@ class Worker(Actor):
 
     def _renew(self, run: Run) -> None:
         """Show those who wait for the shard that its owner lives."""
-        if self.rng.random() < 0.3:
+        if not run.is_sealing and self.rng.random() < 0.3:
             try:
                 run.session.renew()
             except Fenced:

@@ -51,15 +51,21 @@ class _Shard:
         self.aggregates: dict[str, Counter[str]] = defaultdict(Counter)
         self.arrival_ms = max((parent.arrival_ms for parent in parents), default=-(2**62))
         self.watermark: int | None = None
-        self.highest = self.highest_arrival = 0
+        self.highest = self.highest_arrival = self.latest = 0
         known = [parent for parent in parents if parent.watermark is not None]
         if known:
-            lowest = min(known, key=lambda parent: parent.watermark or 0)
+            lowest = min(known, key=_Shard.pace)
             self.watermark, self.highest = lowest.watermark, lowest.highest
             self.highest_arrival = lowest.highest_arrival
+            # What may still be open is as late as the latest event of any parent: ADR 8.
+            self.latest = max(parent.latest for parent in known)
         self.parents = parents
         held = [parent.parts for parent in parents]
         self.parts = set.intersection(*held) if held else set()
+
+    def pace(self) -> tuple[int, int, int]:
+        """Of two parents the one that is behind gives the time: by its watermark, then by what a tick would make it."""
+        return self.watermark or 0, self.highest - self.highest_arrival, self.highest
 
     def floor(self, key: str) -> int:
         """Up to where windows of `key` were closed before this shard."""
@@ -77,8 +83,8 @@ class _Shard:
         self.watermark = to if self.watermark is None else max(self.watermark, to)
 
     @property
-    def end_of_highest(self) -> int:
-        return max(self.highest - self.highest % size + size for size in WINDOW_MS.values())
+    def end_of_latest(self) -> int:
+        return max(self.latest - self.latest % size + size for size in WINDOW_MS.values())
 
 
 class Reference:
@@ -141,10 +147,10 @@ class Reference:
             is_last = part not in shard.parts and len(shard.parts) == data["parts"] - 1
             shard.parts.add(part)
             if is_last and shard.watermark is not None:
-                shard.rise(shard.end_of_highest)
+                shard.rise(shard.end_of_latest)
         elif shard.watermark is not None:
             idle = data["at_ms"] - shard.highest_arrival
-            shard.rise(min(shard.highest - BOUND_MS + idle, shard.end_of_highest))
+            shard.rise(min(shard.highest - BOUND_MS + idle, shard.end_of_latest))
 
     def _new(self, shard: _Shard, row: Row) -> None:
         columns = row.columns
@@ -174,6 +180,7 @@ class Reference:
         shard.counts["accepted"] += 1
         if shard.watermark is None or time_ms > shard.highest:
             shard.highest, shard.highest_arrival = time_ms, shard.arrival_ms
+            shard.latest = max(shard.latest, time_ms)
         shard.rise(shard.highest - BOUND_MS)
         data, subject = row.columns["data"], row.columns["subject"]
         for aggregate, size in WINDOW_MS.items():
