@@ -19,7 +19,7 @@ ASKED = os.environ.get("CHAOS_ROUNDS")
 ROUNDS = int(ASKED or 20)
 SEED = int(os.environ.get("CHAOS_SEED") or 1)
 # On a slow machine a stack begins no more of the suite's rounds after this, but every trouble has its turn.
-BUDGET_S = 110.0
+BUDGET_S = 95.0
 TROUBLES: tuple[Callable[[Rig, int], None], ...] = (
     Rig.kill_processor,
     Rig.reshard,
