@@ -32,6 +32,7 @@ LOCAL_REGION = "us-east-1"
 
 _CONNECT_TIMEOUT_S = 3.0
 _READ_TIMEOUT_S = 30.0
+_STATE_READ_TIMEOUT_S = 3.0
 _ATTEMPTS = 5
 _POOL_SIZE = 32
 
@@ -122,7 +123,10 @@ class Clients:
     def dynamodb(self) -> DynamoDBClient:
         """DynamoDB."""
         with self._lock:
-            return self._session.client("dynamodb", **self._arguments("dynamodb"))
+            arguments = self._arguments("dynamodb")
+            # A state store that is silent for longer than a lease has lost the shard anyway: say so soon.
+            arguments["config"] = self._config.merge(Config(read_timeout=_STATE_READ_TIMEOUT_S))
+            return self._session.client("dynamodb", **arguments)
 
     @cached_property
     def s3(self) -> S3Client:

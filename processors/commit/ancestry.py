@@ -262,7 +262,7 @@ class Ancestry:
             # Only after every child has saved its own: whoever asks is about to begin one that has begun.
             raise Fenced("its descendants have its state already", where=f"shard {row.shard.shard_id}")
         blob = self._store.snapshot(row)
-        return None if blob is None else decode_snapshot(blob)
+        return None if blob is None else decode_snapshot(blob, where=f"shard {row.shard.shard_id}, snapshot")
 
     def _fresh(self, shard: Shard) -> Columns:
         return self._engine(self._pipeline, shard, None).snapshot()

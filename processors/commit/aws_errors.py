@@ -74,7 +74,7 @@ def port_errors(where: str) -> Iterator[None]:
             raise StoreUnavailable(
                 f"no usable answer: {reason_of(error)}",
                 where=where,
-                remedy="It is tried again; if it lasts, look there",
+                remedy="Look there if it lasts; what is saved already is not touched by it",
             ) from error
         remedy = "Check that it exists, that it has space, and that this process may use it"
         if isinstance(error, NoCredentialsError):

@@ -56,5 +56,5 @@ def read_shard_state(
     if found is None:
         return None
     row, blob = found
-    snapshot = decode_snapshot(blob)
+    snapshot = decode_snapshot(blob, where=f"shard {shard_id}, snapshot")
     return ShardState(row, engine(pipeline, row.shard, snapshot.engine), snapshot.outbox, snapshot.gaps)

@@ -165,7 +165,7 @@ class ShardSession:
             row = ancestry.save_first(row, first)
             snapshot: Snapshot | None = first
         else:
-            snapshot = None if blob is None else decode_snapshot(blob)
+            snapshot = None if blob is None else decode_snapshot(blob, where=f"shard {shard.shard_id}, snapshot")
         if snapshot is not None:
             ancestry.reduce_parents(row.shard)
         return cls(

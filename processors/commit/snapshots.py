@@ -51,14 +51,21 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
     return encode_columns(columns)
 
 
-def decode_snapshot(blob: bytes) -> Snapshot:
-    """Read what `encode_snapshot` wrote.
+def decode_snapshot(blob: bytes, *, where: str = "snapshot") -> Snapshot:
+    """Read what `encode_snapshot` wrote; `where` is whose snapshot it is, for an error.
 
     Raises
     ------
     SnapshotError
         No snapshot of a session, or one of a format that this release does not read.
     """
+    try:
+        return _decode(blob)
+    except SnapshotError as error:
+        raise SnapshotError(error.what, where=where, remedy=error.remedy) from error
+
+
+def _decode(blob: bytes) -> Snapshot:
     columns = decode_columns(blob)
     formats = columns.get("session_format")
     if not isinstance(formats, np.ndarray) or len(formats) != 1:

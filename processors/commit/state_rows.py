@@ -32,7 +32,9 @@ def check_snapshot(row: ShardRow, blob: bytes) -> bytes:
     """The blob, if it has the hash that the row states."""
     if sha256(blob).hexdigest() != row.snapshot_sha256:
         raise SnapshotError(
-            "the snapshot does not have the hash that the shard's row states", where=f"shard {row.shard.shard_id}"
+            "the snapshot does not have the hash that the shard's row states: it was damaged after it was saved",
+            where=f"shard {row.shard.shard_id}",
+            remedy="Restore it, or raise state_epoch to begin anew",
         )
     return blob
 

@@ -104,7 +104,11 @@ def decode_columns(blob: bytes) -> dict[str, Column]:
         )
     packed = memoryview(blob)[_PREFIX.size :]
     if sha256(packed).digest() != digest:
-        raise SnapshotError("corrupted: its bytes do not have the hash that was written with them", where="snapshot")
+        raise SnapshotError(
+            "corrupted: its bytes do not have the hash that was written with them",
+            where="snapshot",
+            remedy="Restore it, or raise state_epoch to begin anew",
+        )
     try:
         return _unpack(packed)
     except (zstandard.ZstdError, struct.error, msgspec.DecodeError, ValueError) as error:
