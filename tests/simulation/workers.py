@@ -150,6 +150,7 @@ class Worker(Actor):
 
     def take(self, shard: Shard) -> None:
         """Take the lease, and with it the shard."""
+        self.working_on = shard
         lease = self.world.leases[shard.shard_id]
         lease.owner, lease.counter = self.name, lease.counter + 1
         counter = lease.counter
