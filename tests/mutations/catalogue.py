@@ -58,7 +58,8 @@ _DECODERS = "tests/behaviours/test_decoders.py::"
 _ENGINE = "tests/unit/core/test_engine.py::"
 _ENGINES = "tests/properties/test_engine.py::"
 _DEDUPE = "tests/properties/test_dedupe.py::"
-_HANDOVER = "tests/properties/test_handover.py::"
+_HANDED_OVER = "tests/unit/core/test_handover.py::"
+_AUDIT = "tests/behaviours/test_audit_resharded.py::"
 _RESHARDING = "tests/behaviours/test_resharding.py::"
 _PRODUCER = "tests/unit/producers/test_producer_core.py::"
 _WATERMARK = "tests/unit/core/test_watermark.py::"
@@ -128,7 +129,10 @@ MUTATIONS = (
                 "del from_words",
             ),
         ),
-        (_HANDOVER + "test_resharded_engines_agree_with_the_model_of_keys",),
+        (
+            _DEDUPE + "test_a_joined_window_keeps_what_the_lower_one_has_seen",
+            _DEDUPE + "test_the_child_of_a_merge_knows_what_either_parent_has_seen",
+        ),
     ),
     Mutation(
         "floors",
@@ -139,7 +143,11 @@ MUTATIONS = (
                 "pass",
             ),
         ),
-        (_HANDOVER + "test_resharded_engines_agree_with_the_model_of_keys",),
+        (
+            _HANDED_OVER + "test_a_closed_window_without_a_pane_is_not_opened_anew",
+            _HANDED_OVER + "test_a_crossing_below_a_floor_is_taken_back",
+            _AUDIT + "test_a_late_event_below_a_floor_is_in_the_late_table",
+        ),
     ),
     Mutation(
         "sealing",
