@@ -47,12 +47,21 @@ class CommitObjects:
     claim_version: int
     arrival_ms: int
 
-    def name(self, table: str, *, by_owner: bool = False) -> str:
-        """The object's name. What is written before the snapshot bears the owner too, since it may lose the race."""
-        writer: list[str | int] = [self.pipeline.name, self.pipeline.state_epoch, self.shard_id]
-        if by_owner:
-            writer.append(self.owner)
-        return object_name(table, arrival_ms=self.arrival_ms, writer=[*writer, self.claim_version])
+    def name(self, table: str) -> str:
+        """The name of an object that leaves after the snapshot."""
+        return self._name(table, self.claim_version)
+
+    def name_before_snapshot(self, table: str, rows: int) -> str:
+        """The name of an object of so many rows that is written before the snapshot.
+
+        It bears the owner, since that may lose the race, and the number of rows: where the snapshot fails and the next
+        try has more, a first put that was given up and lands late must not take the place of the second.
+        """
+        return self._name(table, self.owner, self.claim_version, rows)
+
+    def _name(self, table: str, *writer: str | int) -> str:
+        whose = (self.pipeline.name, self.pipeline.state_epoch, self.shard_id)
+        return object_name(table, arrival_ms=self.arrival_ms, writer=[*whose, *writer])
 
     def panes(self, batches: Sequence[PaneBatch]) -> list[ArchiveObject]:
         """One object with the panes of all aggregates; none without panes."""
@@ -85,7 +94,7 @@ class CommitObjects:
             )
             for event in events
         ]
-        return ArchiveObject(self.name(FAILED_EVENTS, by_owner=True), encode_rows(rows))
+        return ArchiveObject(self.name_before_snapshot(FAILED_EVENTS, len(rows)), encode_rows(rows))
 
     def late(self, events: Sequence[LateEvent]) -> ArchiveObject | None:
         """The object of late events; it counts only once a commit lists it."""
@@ -110,7 +119,7 @@ class CommitObjects:
             )
             for event in events
         ]
-        return ArchiveObject(self.name(LATE_EVENTS, by_owner=True), encode_rows(rows))
+        return ArchiveObject(self.name_before_snapshot(LATE_EVENTS, len(rows)), encode_rows(rows))
 
     def commit(
         self,

@@ -163,8 +163,8 @@ def test_objects_of_a_commit_are_named_by_what_made_them(world: World) -> None:
             f"type={COMMITS}/{by_arrival}/{common}-2.jsonl.gz",
             f"type={PANES}/{by_arrival}/{common}-2.jsonl.gz",
             f"type={THRESHOLD_EVENTS}/{by_arrival}/{common}-2.jsonl.gz",
-            f"type={FAILED_EVENTS}/{by_arrival}/{common}-owner-0-2.jsonl.gz",
-            f"type={LATE_EVENTS}/{by_arrival}/{common}-owner-0-2.jsonl.gz",
+            f"type={FAILED_EVENTS}/{by_arrival}/{common}-owner-0-2-2.jsonl.gz",
+            f"type={LATE_EVENTS}/{by_arrival}/{common}-owner-0-2-1.jsonl.gz",
         ]
     )
 
@@ -358,6 +358,32 @@ def test_failed_events_count_only_when_a_commit_lists_them(world: World) -> None
     assert len(rows(world, FAILED_EVENTS, FailedRow)) == 4
     assert len(listed(world, "failed_object", FailedRow)) == 2
     assert len(listed(world, "late_object", LateRow)) == 1
+
+
+def test_a_put_of_failed_events_that_lands_late_does_not_hide_later_ones() -> None:
+    world = memory_world()
+    session = world.open()
+
+    puts: list[str] = []
+
+    def down_after_the_first(step: str, moment: str) -> None:
+        if (step, moment) == ("put", "before"):
+            puts.append(step)
+            if len(puts) > 1:
+                raise StoreUnavailable("the archive is down")
+
+    session.apply(RECORDS[:4])
+    world.hook = down_after_the_first
+    with pytest.raises(StoreUnavailable):
+        session.commit()
+    (first,) = world.archive.names(f"type={FAILED_EVENTS}/")
+    delayed = world.archive.get(first)
+    assert delayed is not None
+    world.hook = no_faults
+    session.apply(RECORDS)
+    session.commit()
+    world.archive.put(first, delayed)
+    assert len(listed(world, "failed_object", FailedRow)) == 2
 
 
 def test_failed_events_that_cannot_be_stored_stop_the_commit() -> None:
