@@ -28,7 +28,7 @@ from streamgauge.processors.commit.dynamodb import DynamoDbStateStore
 from streamgauge.processors.commit.s3 import S3ObjectStore
 from streamgauge.processors.hosts.pipeline_file import load_pipeline
 
-__all__ = ["Rig"]
+__all__ = ["IN_THIS_PROCESS", "Rig"]
 
 _RATE = 400.0
 _DEADLINE_S = 60.0
@@ -36,11 +36,13 @@ _POLL_S = 0.25
 # Short, so that nobody waits long for a successor; still several times what a commit takes on a busy machine.
 _LEASE = "4s"
 _WORKERS_MAX = 2
+# A command's environment and its output are those of the whole process.
+IN_THIS_PROCESS = threading.Lock()
 _MEASURES = ("readings", "total", "top")
 _CLI = [sys.executable, "-m", "streamgauge.cli"]
 _PUTTING = Path(__file__).with_name("putting.py")
-# 2 -> 4 -> 3 -> 1, and on to 2 again.
-_RESHARDS = ("split all", "merge", "merge", "merge", "split all")
+# 2 -> 4 -> 3 -> 1, and on to 2 again: how many merges, one after the other; none: every shard is split.
+_RESHARDS = (0, 1, 2, 0)
 
 
 @dataclass
@@ -229,15 +231,14 @@ class Rig:
 
     def reshard(self, number: int) -> None:
         """The next step of 2 -> 4 -> 3 -> 1 -> 2."""
-        step = _RESHARDS[self._reshards % len(_RESHARDS)]
+        merges = _RESHARDS[self._reshards % len(_RESHARDS)]
         self._reshards += 1
-        shards = self.open_shards()
-        if step == "merge":
+        for _ in range(merges):
+            shards = self.open_shards()
             at = self.rng.randrange(len(shards) - 1)
             self._merge(shards[at][0], shards[at + 1][0])
-        else:
-            for shard_id, hash_range in shards:
-                self._split(shard_id, hash_range)
+        for shard_id, hash_range in [] if merges else self.open_shards():
+            self._split(shard_id, hash_range)
 
     def owners(self) -> dict[str, str]:
         """By shard that somebody holds: who."""
@@ -290,7 +291,8 @@ class Rig:
 
     def _command(self, *arguments: str) -> tuple[int, str, str]:
         """Run a command in this process, straight to the stack."""
-        done = CliRunner(env=self._plain).invoke(_cli, arguments, standalone_mode=False)
+        with IN_THIS_PROCESS:
+            done = CliRunner(env=self._plain).invoke(_cli, arguments, standalone_mode=False)
         if done.exception is not None:
             raise done.exception
         return done.return_value or 0, done.stdout, done.stderr
