@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from streamgauge.events.records import StreamRecord
-from streamgauge.processors.commit.ports import Receivers
+from streamgauge.processors.commit.ports import Receiver, Receivers
+from streamgauge.processors.commit.served_panes import take_panes
 from streamgauge.processors.commit.snapshots import outbox_bytes
 from streamgauge.processors.core.definition import Pipeline
 from streamgauge.processors.core.effects import Effects, FailedEvent, LateEvent, Outbox, PaneBatch, ThresholdEvent
 
 __all__ = ["Fresh", "OutboxLimits", "PendingOutbox"]
+
+Entry = TypeVar("Entry")
+
+# About a second's work for a receiver that answers slowly.
+_SLICE_EVENTS = 100
+_SLICE_PANES = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,25 +86,64 @@ class PendingOutbox:
         self.size_bytes = outbox_bytes(entries)
         self.reason: str | None = None
 
-    def deliver(self) -> None:
-        """Hand everything to its receiver once. A receiver that is down does not hold up the others."""
-        reasons: list[str] = []
-        entries = self.entries
-        if entries.archive_objects:
-            objects = self._receivers.archive.deliver(entries.archive_objects)
-            entries = self._keep(Outbox(tuple(objects.undelivered), entries.threshold_events, entries.served_panes))
-            reasons += [objects.reason] if objects.reason else []
-        if entries.threshold_events:
-            events = self._receivers.threshold_events.deliver(entries.threshold_events)
-            entries = self._keep(Outbox(entries.archive_objects, tuple(events.undelivered), entries.served_panes))
-            reasons += [events.reason] if events.reason else []
-        if entries.served_panes:
-            panes = self._receivers.served_panes.deliver(entries.served_panes)
-            entries = self._keep(Outbox(entries.archive_objects, entries.threshold_events, tuple(panes.undelivered)))
-            reasons += [panes.reason] if panes.reason else []
-        self.reason = "; ".join(reasons) if len(entries) else None
+    def deliver(self, between: Callable[[], None] = lambda: None) -> None:
+        """Hand everything to its receiver once. A receiver that is down does not hold up the others.
 
-    def _keep(self, entries: Outbox) -> Outbox:
+        Parameters
+        ----------
+        between
+            Called after every slice: ten thousand panes take longer than an owner may be silent.
+        """
+        waiting = self.entries
+        reasons = [
+            self._slices(
+                self._receivers.archive,
+                [[entry] for entry in waiting.archive_objects],
+                lambda left: replace(self.entries, archive_objects=tuple(left)),
+                between,
+            ),
+            self._slices(
+                self._receivers.threshold_events,
+                [
+                    waiting.threshold_events[first : first + _SLICE_EVENTS]
+                    for first in range(0, len(waiting.threshold_events), _SLICE_EVENTS)
+                ],
+                lambda left: replace(self.entries, threshold_events=tuple(left)),
+                between,
+            ),
+            self._slices(
+                self._receivers.served_panes,
+                [
+                    [take_panes(batch, range(first, min(first + _SLICE_PANES, len(batch))))]
+                    for batch in waiting.served_panes
+                    for first in range(0, len(batch), _SLICE_PANES)
+                ],
+                lambda left: replace(self.entries, served_panes=tuple(left)),
+                between,
+            ),
+        ]
+        self.reason = "; ".join(reason for reason in reasons if reason) if len(self.entries) else None
+
+    def _slices(
+        self,
+        receiver: Receiver[Entry],
+        slices: Sequence[Sequence[Entry]],
+        keeping: Callable[[Sequence[Entry]], Outbox],
+        between: Callable[[], None],
+    ) -> str | None:
+        """Deliver slice after slice, until one comes back whole; why something was left."""
+        undelivered: list[Entry] = []
+        reason: str | None = None
+        for number, entries in enumerate(slices, start=1):
+            delivery = receiver.deliver(entries)
+            undelivered += delivery.undelivered
+            reason = delivery.reason or reason
+            self._keep(keeping([*undelivered, *(entry for later in slices[number:] for entry in later)]))
+            if len(delivery.undelivered) == len(entries):
+                break
+            between()
+        return reason
+
+    def _keep(self, entries: Outbox) -> None:
         self.entries = entries
         self.size_bytes = outbox_bytes(entries)
-        return entries

@@ -298,10 +298,15 @@ class ShardSession:
         self._check()
         self._gaps = (*self._gaps, f"{self.position or 'start'}..{first}")
 
-    def commit(self) -> Position | None:
+    def commit(self, between: Callable[[], None] = lambda: None) -> Position | None:
         """Save what was applied, deliver the outbox, and return the position up to which a host may checkpoint.
 
         With nothing new, nothing is written, but what waits is delivered again.
+
+        Parameters
+        ----------
+        between
+            Called again and again while the outbox is delivered, after its snapshot was saved; it may `renew`.
 
         Raises
         ------
@@ -317,7 +322,7 @@ class ShardSession:
         if self._engine.position != self._row.position or self._gaps != self._saved_gaps:
             self._begin_write()
             self._finish_write()
-        self._outbox.deliver()
+        self._outbox.deliver(between)
         return self._row.position
 
     def close(self) -> None:

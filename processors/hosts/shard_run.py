@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
@@ -85,8 +86,10 @@ class ShardRun:
         clock: Callable[[], float],
         jitter: Random,
         is_listed: bool = True,
+        on_delivering: Callable[[], None] | None = None,
     ) -> None:
         self.session = session
+        self._on_delivering = on_delivering or self.keep_alive
         self.stream = stream
         self.shard_id = session.shard.shard_id
         self.is_listed = is_listed
@@ -227,6 +230,11 @@ class ShardRun:
                 raise
             self.session.release()
 
+    def keep_alive(self) -> None:
+        """Show that we live, if it is time, in the middle of other work; who is fenced learns of it later."""
+        with suppress(Fenced):
+            self._renew()
+
     def _renew(self) -> None:
         if self.session.claim_version != self._shown_version:
             self._shown_version = self.session.claim_version
@@ -246,7 +254,7 @@ class ShardRun:
 
     def _commit(self) -> None:
         try:
-            self.session.commit()
+            self.session.commit(between=self._on_delivering)
         except StoreUnavailable as error:
             self._trouble = str(error)
             self._commit_at = self._committing.failed()

@@ -142,6 +142,11 @@ class Worker:
             self._survey_at = self._clock()
             self._leaves_nothing = False
 
+    def _keep_alive(self) -> None:
+        # What one shard delivers must not cost us the others.
+        for run in self._runs.values():
+            run.keep_alive()
+
     def _seal(self, run: ShardRun) -> None:
         # Once it is sealed nobody looks at it again: its children need rows before, or nobody would look for them.
         are_named = bool(run.children) or not run.is_listed
@@ -234,6 +239,7 @@ class Worker:
             clock=self._clock,
             jitter=self._rng,
             is_listed=shard_id in self._listed,
+            on_delivering=self._keep_alive,
         )
 
 

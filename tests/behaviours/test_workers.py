@@ -260,3 +260,22 @@ def test_a_worker_has_finished_when_what_remains_is_in_the_hands_of_one_that_liv
     at.kinesis.shards[SHARDS[0]].records += records(ends=1)
     at.run(still, until=lambda: still.is_finished)
     assert at.served == [0, 2]
+
+
+def test_a_worker_that_delivers_for_longer_than_its_lease_keeps_its_shards() -> None:
+    at = office([ScriptedShard(records(*range(20))), ScriptedShard(records(100))])
+    owner, other = at.worker("owner"), at.worker("other")
+    at.run(owner, until=lambda: len(at.of("owner")) == 2)
+    calls: list[str] = []
+
+    def slow(step: str, moment: str) -> None:
+        if step == "deliver served" and moment == "before":
+            calls.append(step)
+            at.now_s += LEASE_S / 4
+            other.turn()
+
+    at.world.hook = slow
+    at.run(owner, other, until=lambda: set(at.served) == {*range(20), 100})
+    assert len(calls) > 12, "delivering took three leases"
+    assert at.of("owner") == set(SHARDS[:2]) and not owner.progress.fenced
+    assert len(at.deliveries) == 21, "nobody else delivered the same"
