@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NotRequired, Protocol, TypedDict
 
@@ -14,7 +16,18 @@ from streamgauge.producers.client.out_record import EntryAnswer, OutRecord
 from streamgauge.producers.client.retrier import Failure, classify
 from streamgauge.producers.client.shard_map import ListedShard
 
-__all__ = ["KinesisClient", "PutRecordsEntry", "StreamUnavailable", "failure_of", "list_shards", "put_records"]
+__all__ = [
+    "KinesisClient",
+    "PutRecordsEntry",
+    "StreamUnavailable",
+    "failure_of",
+    "first_shards",
+    "list_shards",
+    "put_records",
+]
+
+_FIRST_LISTINGS = 5
+_FIRST_LISTINGS_APART_S = 0.2
 
 
 class PutRecordsEntry(TypedDict):
@@ -115,6 +128,29 @@ def list_shards(client: KinesisClient, stream: str) -> list[ListedShard]:
         if not page.next_token:
             return listed
         page = msgspec.convert(client.list_shards(NextToken=page.next_token), _Shards)
+
+
+def first_shards(client: KinesisClient, stream: str) -> list[ListedShard]:
+    """The shards at a producer's start, where a listing that got no answer is tried some times more.
+
+    Raises
+    ------
+    StreamUnavailable
+        The stream does not exist, or Kinesis cannot be reached.
+    """
+    for attempt in itertools.count(1):
+        try:
+            return list_shards(client, stream)
+        except Exception as error:
+            failure, reason = failure_of(error)
+            if failure is Failure.PERMANENT or attempt == _FIRST_LISTINGS:
+                raise StreamUnavailable(
+                    reason,
+                    where=f"stream {stream}",
+                    remedy="Check the stream's name, the region and the endpoint",
+                ) from error
+        time.sleep(_FIRST_LISTINGS_APART_S * attempt)
+    raise AssertionError("the loop ends by itself")
 
 
 def failure_of(error: Exception) -> tuple[Failure, str]:

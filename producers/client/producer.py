@@ -15,7 +15,7 @@ from streamgauge.producers.client.closing import Phase
 from streamgauge.producers.client.core import ProducerCore
 from streamgauge.producers.client.delivery import Delivery
 from streamgauge.producers.client.out_record import ListShards, PutRequest
-from streamgauge.producers.client.ports import KinesisClient, StreamUnavailable, failure_of, list_shards, put_records
+from streamgauge.producers.client.ports import KinesisClient, failure_of, first_shards, list_shards, put_records
 from streamgauge.producers.client.settings import ProducerSettings
 from streamgauge.producers.client.stats import ProducerStats
 
@@ -90,14 +90,7 @@ class KinesisProducer:
         self._callers_waiting = 0
         self._changes_told = -1
         self._crash: BaseException | None = None
-        try:
-            shards = list_shards(client, stream)
-        except Exception as error:
-            raise StreamUnavailable(
-                failure_of(error)[1],
-                where=f"stream {stream}",
-                remedy="Check the stream's name, the region and the endpoint",
-            ) from error
+        shards = first_shards(client, stream)
         self._core = ProducerCore(
             self._settings,
             shards,

@@ -16,7 +16,7 @@ from streamgauge.events.records import MAX_RECORD_BYTES
 from streamgauge.producers.client.delivery import Delivery
 from streamgauge.producers.client.limiter import Limiter
 from streamgauge.producers.client.out_record import OutRecord
-from streamgauge.producers.client.ports import KinesisClient, StreamUnavailable, failure_of, list_shards, put_records
+from streamgauge.producers.client.ports import KinesisClient, failure_of, first_shards, put_records
 from streamgauge.producers.client.retrier import Failure, Retrier, classify
 from streamgauge.producers.client.settings import ProducerSettings
 from streamgauge.producers.client.shard_map import ShardMap
@@ -68,12 +68,7 @@ class RawPutter:
             base_ms=self._settings.backoff_base_ms,
             max_ms=self._settings.backoff_max_ms,
         )
-        try:
-            self._map = ShardMap(list_shards(client, stream))
-        except Exception as error:
-            raise StreamUnavailable(
-                failure_of(error)[1], where=f"stream {stream}", remedy="Check the stream's name and the endpoint"
-            ) from error
+        self._map = ShardMap(first_shards(client, stream))
 
     def add(self, payload: bytes, partition_key: str) -> bool:
         """Take one row; sends a request when one is full. False for a row that no record holds."""
