@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import pytest
 
@@ -17,7 +18,7 @@ SHARD = {
 
 
 class NotFound(Exception):
-    response = {"Error": {"Code": "ResourceNotFoundException", "Message": "no such stream"}}
+    response: ClassVar = {"Error": {"Code": "ResourceNotFoundException", "Message": "no such stream"}}
 
 
 class Client:
