@@ -265,7 +265,11 @@ class ExactReader:
         if not isinstance(value, dict):
             return None, None, None
         if mapping is None:
-            return _text(value.get("source")), _text(value.get("id")), _text(value.get("sequence"))
+            source, event_type = _text(value.get("source")), _text(value.get("type"))
+            # A record about a source of ours, whatever is wrong with it, is none of that source's events.
+            if (source or "").startswith(SOURCE_PREFIX) and (event_type or "").startswith(RESERVED_TYPE_PREFIX):
+                return None, None, None
+            return source, _text(value.get("id")), _text(value.get("sequence"))
         source = self._stream_arn if mapping.source is None else _text(_pick(value, mapping.source))
         if source is not None and source.startswith(SOURCE_PREFIX):
             source = None

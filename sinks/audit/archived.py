@@ -13,9 +13,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from streamgauge.events.catalogue import Catalogue, UnknownVersion
-from streamgauge.events.control import LEDGER as LEDGER_TYPE
 from streamgauge.events.decoders import data_struct, field_getter
-from streamgauge.events.envelope import InvalidEvent
+from streamgauge.events.envelope import RESERVED_TYPE_PREFIX, SOURCE_PREFIX, InvalidEvent
 from streamgauge.events.mapping import read_record
 from streamgauge.events.position import Position
 from streamgauge.events.times import instant_ms
@@ -127,10 +126,10 @@ class ArchivedPositions:
         if table in _CLASSES:
             return f"'{_CLASSES[table]}', NULL, NULL, NULL, NULL, NULL{nulls}"
         if table == UNARCHIVABLE:
-            # A statement that cannot be read is of a source, but none of its events.
+            # A record about a source of ours, whatever is wrong with it, is none of that source's events.
             named = "coalesce(TRY(json_extract_string(decode(payload), '$.type')), '')"
-            stated = f"{named} = '{LEDGER_TYPE}' AND regexp_matches(source, '{_OWN}')"
-            readable = f"(reason NOT IN {_WITHOUT_IDENTITY} AND NOT ({stated}))"
+            about = f"starts_with({named}, '{RESERVED_TYPE_PREFIX}') AND starts_with(source, '{SOURCE_PREFIX}')"
+            readable = f"(reason NOT IN {_WITHOUT_IDENTITY} AND NOT coalesce({about}, FALSE))"
             return (
                 f"'unarchivable', NULL, CASE WHEN {readable} THEN source END, CASE WHEN {readable} THEN identity END, "
                 f"NULL, payload{nulls}"

@@ -354,6 +354,19 @@ def test_an_accepted_gap_is_named(tmp_path: Path) -> None:
     assert "shardId-000000000000" in gap
 
 
+@pytest.mark.parametrize("changes", [{}, {"time": "never"}], ids=["tick of an own source", "and without a time"])
+def test_a_reserved_type_of_a_source_of_ours_is_none_of_its_events(tmp_path: Path, changes: dict[str, str]) -> None:
+    world = PipelineWorld(tmp_path)
+    forged = msgspec.json.decode(event(0)) | {"type": "streamgauge.tick"} | changes
+    world.put_plain(msgspec.json.encode(forged), event(0))
+    world.process()
+    world.deliver()
+    result = world.audit()
+    assert result.failed == []
+    accepted = [check.found for check in result.checks if check.name == "accepted"]
+    assert accepted == [1]
+
+
 def test_a_statement_that_cannot_be_read_is_no_copy_of_an_event(tmp_path: Path) -> None:
     world = PipelineWorld(tmp_path)
     world.put_plain(event(1, type="streamgauge.ledger", data={}), event(1), event(1))
