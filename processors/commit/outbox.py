@@ -8,7 +8,6 @@ from typing import TypeVar
 
 from streamgauge.events.records import StreamRecord
 from streamgauge.processors.commit.ports import Receiver, Receivers
-from streamgauge.processors.commit.served_panes import take_panes
 from streamgauge.processors.commit.snapshots import outbox_bytes
 from streamgauge.processors.core.definition import Pipeline
 from streamgauge.processors.core.effects import Effects, FailedEvent, LateEvent, Outbox, PaneBatch, ThresholdEvent
@@ -114,7 +113,7 @@ class PendingOutbox:
             self._slices(
                 self._receivers.served_panes,
                 [
-                    [take_panes(batch, range(first, min(first + _SLICE_PANES, len(batch))))]
+                    [batch.take(range(first, min(first + _SLICE_PANES, len(batch))))]
                     for batch in waiting.served_panes
                     for first in range(0, len(batch), _SLICE_PANES)
                 ],

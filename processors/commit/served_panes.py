@@ -13,19 +13,18 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
 
 from streamgauge.events.times import rfc3339
 from streamgauge.processors.commit.aws_errors import AWS_ERRORS, port_errors, reason_of
 from streamgauge.processors.commit.commit_objects import measure_rows
 from streamgauge.processors.commit.ports import Delivery
-from streamgauge.processors.core.effects import MeasureColumn, PaneBatch
+from streamgauge.processors.core.effects import PaneBatch
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient
     from types_boto3_dynamodb.type_defs import AttributeValueTypeDef, UniversalAttributeValueTypeDef
 
-__all__ = ["ServedPane", "ServedPanesReceiver", "pane_id", "read_served_pane", "read_served_panes", "take_panes"]
+__all__ = ["ServedPane", "ServedPanesReceiver", "pane_id", "read_served_pane", "read_served_panes"]
 
 # DynamoDB's limit for a partition key is 2,048 bytes.
 _MAX_PANE_ID_BYTES = 2_048
@@ -78,7 +77,7 @@ class ServedPanesReceiver:
                 reasons = list(pool.map(self._put, self._items(batch)))
                 left = [index for index, why in enumerate(reasons) if why is not None]
                 if left:
-                    undelivered.append(take_panes(batch, left))
+                    undelivered.append(batch.take(left))
                     reason = f"DynamoDB table {self._table}: {reasons[left[0]]}"
         return Delivery(undelivered, reason)
 
@@ -185,26 +184,6 @@ def read_served_panes(
         for page in pages:
             panes += [_served(item) for item in page["Items"] if not item["tombstone"]["BOOL"]]
     return sorted(panes, key=lambda pane: (pane.window_start, list((pane.key or {}).values())))
-
-
-def take_panes(batch: PaneBatch, indices: Sequence[int]) -> PaneBatch:
-    """The panes at `indices` as a batch of their own."""
-    picked = np.asarray(indices, dtype=np.int64)
-    return PaneBatch(
-        aggregate=batch.aggregate,
-        key_fields=batch.key_fields,
-        keys=[batch.keys[index] for index in indices],
-        partition_keys=[batch.partition_keys[index] for index in indices],
-        window_start_ms=batch.window_start_ms[picked],
-        window_end_ms=batch.window_end_ms[picked],
-        revision=batch.revision[picked],
-        event_count=batch.event_count[picked],
-        tombstone=batch.tombstone[picked],
-        measures={
-            name: MeasureColumn(column.values[picked], column.present[picked])
-            for name, column in batch.measures.items()
-        },
-    )
 
 
 def _served(item: Mapping[str, AttributeValueTypeDef]) -> ServedPane:

@@ -124,6 +124,25 @@ class PaneBatch:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def take(self, indices: Sequence[int]) -> PaneBatch:
+        """The panes at `indices` as a batch of their own."""
+        picked = np.asarray(indices, dtype=np.int64)
+        return PaneBatch(
+            aggregate=self.aggregate,
+            key_fields=self.key_fields,
+            keys=[self.keys[index] for index in indices],
+            partition_keys=[self.partition_keys[index] for index in indices],
+            window_start_ms=self.window_start_ms[picked],
+            window_end_ms=self.window_end_ms[picked],
+            revision=self.revision[picked],
+            event_count=self.event_count[picked],
+            tombstone=self.tombstone[picked],
+            measures={
+                name: MeasureColumn(column.values[picked], column.present[picked])
+                for name, column in self.measures.items()
+            },
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ThresholdEvent:

@@ -20,7 +20,7 @@ from streamgauge.processors.core.columns import integers, texts
 from streamgauge.processors.core.container import Column, Columns
 from streamgauge.processors.core.dedupe import Deduper
 from streamgauge.processors.core.definition import Aggregate, Pipeline
-from streamgauge.processors.core.effects import MeasureColumn, Outbox, PaneBatch
+from streamgauge.processors.core.effects import Outbox, PaneBatch
 from streamgauge.processors.core.floors import NEVER
 from streamgauge.processors.core.keys import KeyTable
 from streamgauge.processors.core.shard_state import (
@@ -150,21 +150,4 @@ def split_outbox(outbox: Outbox, child_range: HashRange) -> Outbox:
 
 def _panes_within(panes: PaneBatch, hash_range: HashRange) -> PaneBatch:
     inside = _inside(panes.partition_keys, hash_range)
-    if inside.all():
-        return panes
-    rows = np.flatnonzero(inside).tolist()
-    return PaneBatch(
-        aggregate=panes.aggregate,
-        key_fields=panes.key_fields,
-        keys=[panes.keys[row] for row in rows],
-        partition_keys=[panes.partition_keys[row] for row in rows],
-        window_start_ms=panes.window_start_ms[inside],
-        window_end_ms=panes.window_end_ms[inside],
-        revision=panes.revision[inside],
-        event_count=panes.event_count[inside],
-        tombstone=panes.tombstone[inside],
-        measures={
-            name: MeasureColumn(column.values[inside], column.present[inside])
-            for name, column in panes.measures.items()
-        },
-    )
+    return panes if inside.all() else panes.take(np.flatnonzero(inside).tolist())
