@@ -8,12 +8,13 @@ import click
 
 from streamgauge.cli.context import live_options, workplace
 from streamgauge.cli.output import LiveLine, print_json, print_table, say
-from streamgauge.cli.sessions import session_opener
 from streamgauge.cli.stopping import stop_on_signals
-from streamgauge.cli.stores import state_store
+from streamgauge.cli.stores import resources, state_store
 from streamgauge.events.times import duration_ms, format_duration, rfc3339
+from streamgauge.processors.commit.ancestry import Parents
 from streamgauge.processors.hosts.local import LocalProgress, LocalSettings, run_local
 from streamgauge.processors.hosts.pipeline_file import load_pipeline
+from streamgauge.processors.hosts.wiring import session_opener
 
 __all__ = ["command"]
 
@@ -58,7 +59,7 @@ def command(
         progress = run_local(
             definition,
             place.clients.kinesis,
-            session_opener(place, definition, accept_gap=accept_gap),
+            session_opener(place.clients, resources(place), definition, parents=Parents(accept_gap=accept_gap)),
             store=state_store(place, definition),
             stop=stop,
             settings=settings,
