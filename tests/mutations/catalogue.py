@@ -275,7 +275,7 @@ MUTATIONS = (
             ),
         ),
         (
-            _ENGINES + "test_how_the_stream_is_cut_changes_nothing",
+            _ENGINES + "test_cutting_the_stream_into_batches_differently_gives_identical_bytes_of_panes_and_effects",
             _WATERMARK + "test_it_is_the_highest_event_time_less_the_bound",
         ),
     ),
