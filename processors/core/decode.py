@@ -181,9 +181,20 @@ class MsgspecDecoder:
             payload=unpacked.payloads[row],
             partition_key=unpacked.partition_keys[row],
             position=Position(unpacked.sequence_numbers[record], int(unpacked.sub_sequence[row])),
-            is_plain=not is_aggregate(records[record].data),
+            is_plain=_is_plain(records, record),
             is_inside=row not in unpacked.outside,
         )
+
+
+def _is_plain(records: Sequence[StreamRecord], index: int) -> bool:
+    """Whether a record was put by itself. Of user records the first in an aggregate of one cannot be told from it."""
+    record = records[index]
+    if record.sub_sequence_number is None:
+        return not is_aggregate(record.data)
+    following = records[index + 1] if index + 1 < len(records) else None
+    return record.sub_sequence_number == 0 and (
+        following is None or following.sequence_number != record.sequence_number
+    )
 
 
 def _positions(unpacked: Unpacked) -> list[str]:

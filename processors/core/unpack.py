@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import overload
@@ -114,9 +115,15 @@ class Unpacked:
 
 
 def unpack(records: Sequence[StreamRecord], check: RangeCheck, after: Position | None) -> Unpacked:
-    """Take records apart, leaving out what lies at or below `after`."""
-    numbers, keys, arrivals, payloads = zip(*records, strict=True) if records else ((), (), (), ())
+    """Take records apart, leaving out what lies at or below `after`.
+
+    Either all records are as the stream holds them, or all are user records that have been taken apart already.
+    """
+    numbers, keys, arrivals, payloads, places = zip(*records, strict=True) if records else ((), (), (), (), ())
     unpacked = Unpacked(SequenceNumbers(numbers), np.array(arrivals, dtype=np.int64))
+    if places and places[0] is not None:
+        _take_user_records(unpacked, records, np.array(places, dtype=np.int64), check, after)
+        return unpacked
     if _is_all_plain(unpacked.sequence_numbers, payloads, after):
         _take_plain(unpacked, keys, payloads, check)
         return unpacked
@@ -160,6 +167,53 @@ def _take_plain(unpacked: Unpacked, keys: Sequence[str], payloads: Sequence[byte
     unpacked.record = np.arange(len(payloads), dtype=np.int64)
     unpacked.sub_sequence = np.zeros(len(payloads), dtype=np.int64)
     unpacked.outside = check.outside(keys)
+
+
+def _take_user_records(
+    unpacked: Unpacked,
+    records: Sequence[StreamRecord],
+    places: NDArray[np.int64],
+    check: RangeCheck,
+    after: Position | None,
+) -> None:
+    """What the KCL hands over: it has taken aggregates apart, and left out those that are misrouted."""
+    skip = 0
+    if after is not None:
+        numbers = unpacked.sequence_numbers
+        skip = bisect_right(range(len(records)), after, key=lambda row: Position(numbers[row], int(places[row])))
+    unpacked.redelivered = skip
+    unpacked.last_sub_sequence = int(places[-1])
+    rows = list(range(skip, len(records)))
+    if max((records[row].data for row in rows), default=b"") >= KPL_MAGIC:
+        rows = [row for row in rows if not _is_corrupt(unpacked, records[row], int(places[row]))]
+    unpacked.record = np.array(rows, dtype=np.int64)
+    unpacked.sub_sequence = places[unpacked.record]
+    unpacked.payloads = [records[row].data for row in rows]
+    unpacked.partition_keys = [records[row].partition_key for row in rows]
+    unpacked.outside = check.outside(unpacked.partition_keys)
+
+
+def _is_corrupt(unpacked: Unpacked, record: StreamRecord, place: int) -> bool:
+    """Whether it is an aggregate that the KCL could not take apart, and so handed over whole; counted if so."""
+    if not is_aggregate(record.data):
+        return False
+    try:
+        decode_aggregate(record.data)
+    except CorruptAggregate as error:
+        position = Position(int(record.sequence_number), place)
+        unpacked.failed.append(
+            FailedEvent(
+                position,
+                record.arrival_ms,
+                record.partition_key,
+                FailureReason.CORRUPT_AGGREGATE,
+                error.what,
+                record.data,
+            )
+        )
+        return True
+    # An aggregate inside an aggregate: bytes like any others.
+    return False
 
 
 def _skipped(number: int, after: Position | None) -> int:

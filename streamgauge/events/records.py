@@ -16,13 +16,15 @@ class StreamRecord(NamedTuple):
     """One Kinesis record as GetRecords, the KCL or a Lambda event gives it.
 
     ``sequence_number`` is the decimal text as Kinesis gave it, ``arrival_ms`` the ApproximateArrivalTimestamp in
-    milliseconds since the epoch.
+    milliseconds since the epoch. ``sub_sequence_number`` is None where `data` is what the stream holds, aggregate or
+    not. The KCL takes aggregates apart by itself: there it is the place of the user record, 0 in a plain record.
     """
 
     sequence_number: str
     partition_key: str
     arrival_ms: int
     data: bytes
+    sub_sequence_number: int | None = None
 
 
 class Shard(NamedTuple):
