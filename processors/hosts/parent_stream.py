@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from streamgauge.events.records import Shard, StreamRecord
 from streamgauge.processors.commit.ports import ParentBehind, ShardRow
+from streamgauge.processors.hosts.gap import READ_PAUSE_S, read_patiently
 from streamgauge.processors.hosts.shard_reader import Batch, ShardReader, TryLater
 from streamgauge.processors.hosts.stream_shards import StreamUnreadable, list_shards
 
@@ -15,10 +16,6 @@ if TYPE_CHECKING:
     from types_boto3_kinesis import KinesisClient
 
 __all__ = ["KinesisParents"]
-
-# Kinesis allows 5 reads a second of a shard, for all its readers together.
-_PAUSE_S = 0.25
-_ATTEMPTS = 8
 
 
 class KinesisParents:
@@ -69,14 +66,10 @@ class KinesisParents:
         while not reader.is_closed:
             yield self._read(reader).records
             if not reader.is_closed:
-                self._sleep(_PAUSE_S)
+                self._sleep(READ_PAUSE_S)
 
     def _read(self, reader: ShardReader) -> Batch:
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                return reader.read(self._max_records)
-            except TryLater as later:
-                if attempt == _ATTEMPTS:
-                    raise ParentBehind(f"it cannot be read now ({later.what})", where=later.where) from later
-                self._sleep(_PAUSE_S * attempt)
-        raise AssertionError("unreachable")
+        try:
+            return read_patiently(reader, max_records=self._max_records, sleep=self._sleep)
+        except TryLater as later:
+            raise ParentBehind(f"it cannot be read now ({later.what})", where=later.where) from later

@@ -108,6 +108,11 @@ class ShardReader:
         """The shard was read to its end."""
         self.children: tuple[str, ...] = ()
 
+    @property
+    def is_proved(self) -> bool:
+        """Whether nothing is missing: the record of `after` came back, or the gap was accepted, or there is none."""
+        return not self._is_awaiting_after
+
     def read(self, limit: int) -> Batch:
         """The next records, at most `limit`; often none.
 
