@@ -7,7 +7,9 @@ BIN := $(VENV)/bin
 # Tests share two servers and two cores at least; more workers than cores only wait for each other.
 WORKERS ?= 2
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --annotation-style line \
-	--custom-compile-command "make lock" pyproject.toml requirements/build.in
+	--custom-compile-command "make lock" pyproject.toml
+# What only the command line uses stays out of the functions' package.
+CLI_ONLY = click colorama rich markdown-it-py mdurl pygments
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format bench mutations chaos soak lock clean
@@ -48,8 +50,11 @@ soak: $(VENV)/dev.stamp ## run schedules of the simulation with new seeds: make 
 	PYTHONPATH=tests/support:tests $(BIN)/python -m simulation.soak --minutes $(SOAK_MINUTES)
 
 lock: ## write the lock files anew (needs what `make test` has set up)
-	$(LOCK) --extra dev --upgrade --output-file requirements/dev.lock
-	$(LOCK) --extra local --upgrade --constraint requirements/dev.lock --output-file requirements/demo.lock
+	$(LOCK) requirements/build.in --extra dev --upgrade --output-file requirements/dev.lock
+	$(LOCK) requirements/build.in --extra local --upgrade --constraint requirements/dev.lock \
+		--output-file requirements/demo.lock
+	$(LOCK) --extra lambda --upgrade --constraint requirements/dev.lock $(CLI_ONLY:%=--no-emit-package=%) \
+		--output-file requirements/lambda.lock
 
 clean: ## remove the virtual environment, caches and built files
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

@@ -29,6 +29,7 @@ _COMMANDS = {
     "query": "Ask the archive in SQL.",
     "audit": "Prove that what was acknowledged is archived, and is counted once.",
     "deliver": "Deliver the stream to the archive as Parquet (the local stack runs this).",
+    "package": "Build the zip that the template's Lambda functions run.",
     "tick": "Put ticks into the stream's open shards (the local stack runs this).",
 }
 

@@ -16,6 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DATA_FILES = {
     "streamgauge/infra/template.yaml",
+    "streamgauge/infra/packaging/lambda.lock",
     "streamgauge/cli/demo_pipeline/pipeline.toml",
     "streamgauge/cli/demo_pipeline/schemas/weather.observation/1.json",
     "streamgauge/py.typed",
