@@ -5,27 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from importlib.resources import files
-from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from streamgauge.events.errors import StreamgaugeError
+from streamgauge.infra.change_sets import carry_out, plan_changes
 from streamgauge.infra.hive_types import hive_type
+from streamgauge.infra.stack_state import DeploymentFailed, find_stack, stack_outputs
 
 if TYPE_CHECKING:
     from types_boto3_cloudformation import CloudFormationClient
-    from types_boto3_cloudformation.type_defs import StackTypeDef
 
     from streamgauge.processors.core.definition import Pipeline
 
-__all__ = ["DeploymentFailed", "deploy", "stack_name", "stack_parameters", "template_text"]
+__all__ = ["PIPELINE_TAG", "DeploymentFailed", "deploy", "stack_name", "stack_parameters", "template_text"]
 
-_POLL_S = 0.05
-
-
-class DeploymentFailed(StreamgaugeError):
-    """CloudFormation refused the stack, or could not create it."""
+PIPELINE_TAG = "streamgauge:pipeline"
+"""The tag of every resource that bears tags; its value is the pipeline's name."""
 
 
 def template_text() -> str:
@@ -54,7 +48,7 @@ def stack_parameters(pipeline: Pipeline, *, shards: int) -> dict[str, str]:
 def deploy(
     client: CloudFormationClient, template: str, *, name: str, parameters: Mapping[str, str], deadline_s: float
 ) -> dict[str, str]:
-    """Create the stack and wait for it.
+    """Create the stack, or bring it up to date, and wait for it.
 
     Returns
     -------
@@ -65,34 +59,16 @@ def deploy(
     DeploymentFailed
         With the reason of the first resource that failed.
     """
-    try:
-        client.create_stack(
-            StackName=name,
-            TemplateBody=template,
-            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
-            Capabilities=["CAPABILITY_AUTO_EXPAND", "CAPABILITY_IAM"],
-        )
-        until = monotonic() + deadline_s
-        while (stack := _describe(client, name))["StackStatus"] == "CREATE_IN_PROGRESS":
-            if monotonic() > until:
-                raise DeploymentFailed(f"the stack was not created within {deadline_s:g} s", where=name)
-            sleep(_POLL_S)
-        if stack["StackStatus"] != "CREATE_COMPLETE":
-            reason = _first_failure(client, name) or stack.get("StackStatusReason", "no reason given")
-            raise DeploymentFailed(f"{stack['StackStatus']}: {reason}", where=name)
-    except (ClientError, BotoCoreError) as error:
-        raise DeploymentFailed(str(error), where=name) from error
-    return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
-
-
-def _describe(client: CloudFormationClient, name: str) -> StackTypeDef:
-    return client.describe_stacks(StackName=name)["Stacks"][0]
-
-
-def _first_failure(client: CloudFormationClient, name: str) -> str | None:
-    # Newest first: the earliest failure is the cause, the others are resources that were cancelled for it.
-    events = client.describe_stack_events(StackName=name)["StackEvents"]
-    failures = [event for event in events if event.get("ResourceStatus", "").endswith("_FAILED")]
-    if not failures:
-        return None
-    return f"{failures[-1].get('LogicalResourceId')}: {failures[-1].get('ResourceStatusReason')}"
+    plan = plan_changes(
+        client,
+        {"TemplateBody": template},
+        name=name,
+        parameters=parameters,
+        tags={PIPELINE_TAG: parameters["PipelineName"]},
+        deadline_s=deadline_s,
+    )
+    if plan.changes:
+        return carry_out(client, plan, deadline_s=deadline_s)
+    stack = find_stack(client, name)
+    assert stack is not None, "a stack without changes is there"
+    return stack_outputs(stack)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import click
-from botocore.exceptions import BotoCoreError, ClientError
 
 from streamgauge.events.errors import StreamgaugeError
 from streamgauge.infra.clients import Clients
 from streamgauge.infra.local.processes import is_running
 from streamgauge.infra.local.stack import StackRunning, load_stack, read_stack
+from streamgauge.infra.stack_state import find_stack, stack_outputs
 from streamgauge.settings import Endpoints
 
 __all__ = ["DEMO_PIPELINE", "Workplace", "home", "live_options", "require_no_stack", "workplace"]
@@ -99,7 +99,7 @@ def workplace(*, pipeline: str | None, live: bool, stack: str | None, attempts: 
         if stack is None or pipeline is None:
             raise click.UsageError("--live needs --stack NAME and --pipeline FILE")
         clients = Clients(Endpoints.from_environment(os.environ), live=True, attempts=attempts)
-        return Workplace(clients, stack_outputs(clients, stack), Path(pipeline))
+        return Workplace(clients, _outputs(clients, stack), Path(pipeline))
     if stack is not None:
         raise click.UsageError("--stack goes with --live: the local stack of a folder needs no name")
     info = load_stack(home())
@@ -108,7 +108,7 @@ def workplace(*, pipeline: str | None, live: bool, stack: str | None, attempts: 
     return Workplace(clients, info.outputs, Path(pipeline or info.pipeline_file))
 
 
-def stack_outputs(clients: Clients, stack: str) -> dict[str, str]:
+def _outputs(clients: Clients, stack: str) -> dict[str, str]:
     """The outputs of a CloudFormation stack.
 
     Raises
@@ -116,12 +116,7 @@ def stack_outputs(clients: Clients, stack: str) -> dict[str, str]:
     StreamgaugeError
         There is no such stack, or it may not be read.
     """
-    try:
-        described = clients.cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
-    except (BotoCoreError, ClientError) as error:
-        raise StreamgaugeError(str(error), where=f"CloudFormation stack {stack}") from error
-    return {
-        output["OutputKey"]: output["OutputValue"]
-        for output in described.get("Outputs", [])
-        if "OutputKey" in output and "OutputValue" in output
-    }
+    found = find_stack(clients.cloudformation, stack)
+    if found is None:
+        raise StreamgaugeError("there is no such stack", where=f"CloudFormation stack {stack}")
+    return stack_outputs(found)
