@@ -52,6 +52,8 @@ __all__ = [
     "stop_stack",
 ]
 
+# What the template has and MiniStack lacks.
+_LACKING = {"StreamPolicy": "disabled"}
 _START_DEADLINE_S = 30.0
 _DEPLOY_DEADLINE_S = 60.0
 # What holds buffered events gets the time to deliver them.
@@ -129,7 +131,7 @@ def start_stack(home: Path, settings: StackSettings, *, environment: Mapping[str
                 Clients(info.endpoints, region=info.region).cloudformation,
                 template_text(),
                 name=info.stack_name,
-                parameters=settings.parameters,
+                parameters={**settings.parameters, **_LACKING},
                 deadline_s=_DEPLOY_DEADLINE_S,
             )
             mirror_streams(info.stack_name, info.endpoints, deadline_s=_DEPLOY_DEADLINE_S)

@@ -5,17 +5,13 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from cfnlint.api import lint_all
-from cfnlint.decode import cfn_yaml
-from samtranslator.translator.managed_policy_translator import ManagedPolicyLoader
-from samtranslator.translator.transform import transform
+from template_tree import Tree, findings, mappings, properties, resources, transformed, written
 
 from streamgauge.events.catalogue import Catalogue, EventSchema
 from streamgauge.infra.deployment import stack_name, template_text
 from streamgauge.infra.hive_types import hive_type
 from streamgauge.sinks.archive.columns import event_columns
 
-Tree = dict[str, object]
 SCHEMA = {
     "type": "object",
     "properties": {
@@ -29,25 +25,13 @@ SCHEMA = {
 OUTPUTS = {
     "StreamName", "StreamArn", "ArchiveBucketName", "StateBucketName", "StateTableName", "PanesTableName",
     "EventBusName", "ThresholdQueueUrl", "ThresholdDlqUrl", "GlueDatabaseName",
+    "ProcessorFunctionName", "TickFunctionName",
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def template() -> Tree:
-    # Through JSON: the linter's nodes carry their places in the file.
-    decoded: Tree = json.loads(json.dumps(cfn_yaml.loads(template_text())))
-    return decoded
-
-
-def resources(template: Tree, kind: str) -> dict[str, Tree]:
-    found = template["Resources"]
-    assert isinstance(found, dict)
-    return {name: resource for name, resource in found.items() if resource["Type"] == kind}
-
-
-def findings(text: str) -> list[str]:
-    """Errors and warnings, as ``cfn-lint`` itself reports without being asked for more."""
-    return [str(match) for match in lint_all(text) if match.rule.id[0] in "EW"]
+    return written()
 
 
 def test_the_linter_has_nothing_to_say() -> None:
@@ -57,11 +41,18 @@ def test_the_linter_has_nothing_to_say() -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_nor_has_it_of_what_sam_makes_of_the_template(template: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    parameters = {"PipelineName": "demo"}
-    made = transform(json.loads(json.dumps(template)), parameters, ManagedPolicyLoader(None))
-    made.pop("Transform", None)
-    assert made["Resources"].keys() == template["Resources"].keys()  # type: ignore[attr-defined]
+    made = transformed()
+    of_sam = made["Resources"].keys() - template["Resources"].keys()  # type: ignore[attr-defined]
+    assert of_sam == {"ProcessorFunctionStream", "TickFunctionEventInvokeConfig"}
     assert findings(json.dumps(made)) == []
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_mistake_in_an_event_source_shows_there_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    right, wrong = "StartingPosition: TRIM_HORIZON", "StartingPosition: TRIM_HORIZONS"
+    assert findings(template_text().replace(right, wrong)) == []
+    assert findings(json.dumps(transformed()).replace(right.split()[1], wrong.split()[1]))
 
 
 def test_the_linter_would_find_a_mistake() -> None:
@@ -83,21 +74,84 @@ def test_what_cannot_be_made_again_outlives_the_stack(template: Tree) -> None:
     assert kept == {"Stream", "ArchiveBucket", "StateBucket", "StateTable"}
 
 
-def test_no_bucket_is_public_unencrypted_or_reached_without_tls(template: Tree) -> None:
+def test_no_bucket_is_public(template: Tree) -> None:
     buckets = resources(template, "AWS::S3::Bucket")
     assert len(buckets) == 2
     for bucket in buckets.values():
-        properties = bucket["Properties"]
-        assert isinstance(properties, dict)
-        assert properties["PublicAccessBlockConfiguration"] == dict.fromkeys(
+        assert properties(bucket)["PublicAccessBlockConfiguration"] == dict.fromkeys(
             ["BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets"], True
         )
-        assert "BucketEncryption" in properties
-    text = {name: json.dumps(policy) for name, policy in resources(template, "AWS::S3::BucketPolicy").items()}
-    text |= {name: json.dumps(policy) for name, policy in resources(template, "AWS::SQS::QueuePolicy").items()}
-    assert len(text) == 4
-    for policy in text.values():
-        assert '"Effect": "Deny"' in policy and '"aws:SecureTransport": "false"' in policy
+
+
+POLICIES = {  # type -> (the type of what holds its policy, where that names what it is for)
+    "AWS::Kinesis::Stream": ("AWS::Kinesis::ResourcePolicy", "ResourceArn"),
+    "AWS::S3::Bucket": ("AWS::S3::BucketPolicy", "Bucket"),
+    "AWS::SQS::Queue": ("AWS::SQS::QueuePolicy", "Queues"),
+    "AWS::DynamoDB::Table": ("AWS::DynamoDB::Table", ""),
+}
+
+
+@pytest.mark.parametrize("kind", POLICIES)
+def test_whatever_holds_data_refuses_requests_without_tls(template: Tree, kind: str) -> None:
+    of, name_in = POLICIES[kind]
+    policies = resources(template, of)
+    for name in resources(template, kind):
+        policy = policies[name] if of == kind else None
+        for candidate in policies.values():
+            if of != kind and f'"{name}"' in json.dumps(properties(candidate)[name_in]):
+                policy = candidate
+        assert policy is not None, name
+        denied = [found for found in mappings(policy) if found.get("Sid") == "OnlyOverTls"]
+        assert [(found["Effect"], found["Condition"]) for found in denied] == [
+            ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
+        ], name
+
+
+ENCRYPTION = {  # type -> the property that names the key
+    "AWS::Kinesis::Stream": "KeyId",
+    "AWS::S3::Bucket": "KMSMasterKeyID",
+    "AWS::SQS::Queue": "KmsMasterKeyId",
+    "AWS::DynamoDB::Table": "KMSMasterKeyId",
+    "AWS::Logs::LogGroup": "KmsKeyId",
+}
+
+
+@pytest.mark.parametrize("kind", ENCRYPTION)
+def test_whatever_holds_data_is_encrypted_with_the_stacks_key(template: Tree, kind: str) -> None:
+    found = resources(template, kind)
+    assert found
+    for name, resource in found.items():
+        keys = [each[ENCRYPTION[kind]] for each in mappings(resource) if ENCRYPTION[kind] in each]
+        assert [key["Fn::If"][:2] for key in keys] == [["HasOwnKey", {"Fn::GetAtt": ["Key", "Arn"]}]], name  # type: ignore[index]
+
+
+def test_a_failed_batch_is_never_discarded(template: Tree) -> None:
+    functions = resources(template, "AWS::Serverless::Function")
+    source = properties(functions["ProcessorFunction"])["Events"]["Stream"]["Properties"]  # type: ignore[index]
+    kept = {"MaximumRetryAttempts": -1, "MaximumRecordAgeInSeconds": -1, "ParallelizationFactor": 1}
+    kept |= {"StartingPosition": "TRIM_HORIZON", "FunctionResponseTypes": ["ReportBatchItemFailures"]}
+    assert kept.items() <= {name: value for name, value in source.items() if name in kept}.items()
+
+
+def test_functions_have_a_role_and_a_log_of_their_own(template: Tree) -> None:
+    for name, function in resources(template, "AWS::Serverless::Function").items():
+        part = name.removesuffix("Function")
+        assert properties(function)["Role"] == {"Fn::GetAtt": [f"{part}Role", "Arn"]}
+        assert properties(function)["LoggingConfig"] == {"LogGroup": {"Ref": f"{part}Log"}}
+        assert function["Condition"] == "LambdaProcesses"
+    assert all("RetentionInDays" in properties(log) for log in resources(template, "AWS::Logs::LogGroup").values())
+
+
+def test_a_role_names_its_actions_and_the_resources_of_this_stack(template: Tree) -> None:
+    unbound = set()
+    for name, role in resources(template, "AWS::IAM::Role").items():
+        assert "ManagedPolicyArns" not in properties(role)
+        for statement in mappings(properties(role)["Policies"]):
+            actions = statement.get("Action", [])
+            assert "*" not in json.dumps(actions), f"{name}: {actions}"
+            if statement.get("Resource") == "*":
+                unbound.add(statement["Sid"])
+    assert unbound == {"Trace", "CheckTheEventSource"}
 
 
 def test_the_state_bucket_keeps_no_versions_and_expires_nothing(template: Tree) -> None:
