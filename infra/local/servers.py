@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from streamgauge.infra.clients import LOCAL_CREDENTIALS, LOCAL_REGION
+from streamgauge.infra.local.functions import temporary_folder
 from streamgauge.infra.local.processes import LOOPBACK, ProcessFailed, ProcessInfo, launch, wait_until_ready
 
 __all__ = ["ACCOUNT", "launch_kinesis", "launch_ministack", "wait_for_server"]
@@ -22,7 +23,14 @@ _PROBE_TIMEOUT_S = 1.0
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "PYTHONPATH", "PYTHONHOME", "SYSTEMROOT", "VIRTUAL_ENV")
 
 
-def launch_ministack(port: int, *, folder: Path, environment: Mapping[str, str]) -> ProcessInfo:
+def launch_ministack(
+    port: int,
+    *,
+    folder: Path,
+    environment: Mapping[str, str],
+    endpoints: Mapping[str, str],
+    python: str = sys.executable,
+) -> ProcessInfo:
     """Start MiniStack on a loopback port. It keeps everything in memory.
 
     Parameters
@@ -31,21 +39,26 @@ def launch_ministack(port: int, *, folder: Path, environment: Mapping[str, str])
         For its log, and for the files that it would otherwise leave in the system's temporary folder.
     environment
         The user's environment, of which little is passed on.
+    endpoints
+        The endpoint variables for the functions that it runs.
+    python
+        The interpreter that it, and so the functions, run under.
 
     Raises
     ------
     ProcessFailed
         It cannot be started.
     """
-    temporary = folder / "tmp"
+    temporary = temporary_folder(folder)
     try:
         temporary.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ProcessFailed(f"ministack cannot be started: {error.strerror}", where=str(temporary)) from error
     return launch(
         "ministack",
-        [sys.executable, "-m", "ministack"],
+        [python, "-m", "ministack"],
         _environment(environment)
+        | dict(endpoints)
         | {
             "GATEWAY_PORT": str(port),
             "BIND_HOST": LOOPBACK,

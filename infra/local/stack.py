@@ -15,6 +15,7 @@ import msgspec
 
 from streamgauge.infra.clients import LOCAL_REGION, Clients, NotLocal
 from streamgauge.infra.deployment import deploy, template_text
+from streamgauge.infra.local.functions import end_functions, function_endpoints, provide_code, temporary_folder
 from streamgauge.infra.local.mirror import mirror_streams
 from streamgauge.infra.local.processes import (
     LOOPBACK,
@@ -26,6 +27,7 @@ from streamgauge.infra.local.processes import (
     stop,
 )
 from streamgauge.infra.local.record import (
+    FOLDER,
     SERVERS,
     NoStack,
     StackInfo,
@@ -37,6 +39,7 @@ from streamgauge.infra.local.record import (
     save_stack,
 )
 from streamgauge.infra.local.servers import ACCOUNT, launch_kinesis, launch_ministack, wait_for_server
+from streamgauge.infra.packaging.archive import Archived
 from streamgauge.settings import Endpoints
 
 __all__ = [
@@ -67,7 +70,8 @@ class StackSettings:
 
     ``stack_name`` and ``parameters`` are for the template; ``pipeline_file`` is recorded for the commands that come
     later. Without a port a free one is taken, unless the environment's endpoints name one. ``limits``: whether the
-    local Kinesis enforces each shard's limits.
+    local Kinesis enforces each shard's limits. ``package``: the code of the template's functions, which are left out
+    of the stack without it.
     """
 
     stack_name: str
@@ -76,10 +80,13 @@ class StackSettings:
     limits: bool = True
     aws_port: int | None = None
     kinesis_port: int | None = None
+    package: Archived | None = None
 
 
 def start_stack(home: Path, settings: StackSettings, *, environment: Mapping[str, str]) -> StackInfo:
     """Start both servers, deploy the template, mirror its streams; if a step fails, stop what was started.
+
+    Nothing invokes the functions yet: the stack's own event source mappings and schedules are off.
 
     Parameters
     ----------
@@ -106,6 +113,7 @@ def start_stack(home: Path, settings: StackSettings, *, environment: Mapping[str
                 where=str(home),
                 remedy="Stop it with `streamgauge down`",
             )
+        end_functions(home / FOLDER)
         aws_port, kinesis_port = _ports(settings, environment)
         info = StackInfo(
             home=str(home),
@@ -120,18 +128,23 @@ def start_stack(home: Path, settings: StackSettings, *, environment: Mapping[str
         )
         # Each process is recorded at once: even a kill -9 of ours leaves nothing that `down` does not know.
         try:
-            info = _added(info, launch_ministack(aws_port, folder=info.folder, environment=environment))
+            endpoints = function_endpoints(info.endpoints, environment)
+            info = _added(
+                info, launch_ministack(aws_port, folder=info.folder, environment=environment, endpoints=endpoints)
+            )
             info = _added(
                 info,
                 launch_kinesis(kinesis_port, folder=info.folder, environment=environment, limits=settings.limits),
             )
             for process, url in zip(info.processes, (info.aws_url, info.kinesis_url), strict=True):
                 wait_for_server(process, url, deadline_s=_START_DEADLINE_S)
+            clients = Clients(info.endpoints, region=info.region)
+            code = {} if settings.package is None else provide_code(clients, settings.package)
             outputs = deploy(
-                Clients(info.endpoints, region=info.region).cloudformation,
+                clients.cloudformation,
                 template_text(),
                 name=info.stack_name,
-                parameters={**settings.parameters, **_LACKING},
+                parameters={**settings.parameters, **_LACKING, **code},
                 deadline_s=_DEPLOY_DEADLINE_S,
             )
             mirror_streams(info.stack_name, info.endpoints, deadline_s=_DEPLOY_DEADLINE_S)
@@ -231,6 +244,7 @@ def _added(info: StackInfo, process: ProcessInfo) -> StackInfo:
 def _stop(info: StackInfo) -> list[str]:
     killed = stop(info.processes[SERVERS:], grace_s=_PROCESS_GRACE_S)
     killed += stop(info.processes[:SERVERS], grace_s=_SERVER_GRACE_S)
-    shutil.rmtree(info.folder / "tmp", ignore_errors=True)
+    end_functions(info.folder)
+    shutil.rmtree(temporary_folder(info.folder), ignore_errors=True)
     remove_stack(info)
     return killed
