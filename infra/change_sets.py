@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypedDict
 from uuid import uuid4
 
 from streamgauge.infra.stack_state import (
@@ -26,13 +26,16 @@ if TYPE_CHECKING:
     from types_boto3_cloudformation.type_defs import (
         CreateChangeSetInputTypeDef,
         DescribeChangeSetOutputTypeDef,
+        ParameterTypeDef,
         ResourceChangeTypeDef,
+        StackTypeDef,
     )
 
 __all__ = [
     "TEMPLATE_BODY_BYTES_MAX",
     "Change",
     "Plan",
+    "TemplateSource",
     "carry_out",
     "delete_stack",
     "discard",
@@ -50,6 +53,13 @@ _CAPABILITIES: list[Literal["CAPABILITY_AUTO_EXPAND", "CAPABILITY_IAM"]] = [
 _UNCHANGED = ("didn't contain changes", "No updates are to be performed")
 # A new stack whose creation failed, and one whose deletion failed, can only be deleted.
 _DEAD = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED")
+
+
+class TemplateSource(TypedDict, total=False):
+    """Where a template is: in the request, or in S3 where it is longer than `TEMPLATE_BODY_BYTES_MAX`."""
+
+    TemplateBody: str
+    TemplateURL: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +100,7 @@ class Plan:
 
 def plan_changes(
     client: CloudFormationClient,
-    template: Mapping[str, str],
+    template: TemplateSource,
     *,
     name: str,
     parameters: Mapping[str, str],
@@ -101,8 +111,8 @@ def plan_changes(
 
     Parameters
     ----------
-    template
-        ``{"TemplateBody": text}``, or ``{"TemplateURL": url}`` where it is longer than `TEMPLATE_BODY_BYTES_MAX`.
+    parameters
+        Of those that are not given, an existing stack keeps what it has, a new one gets the template's defaults.
 
     Raises
     ------
@@ -122,7 +132,7 @@ def plan_changes(
         "StackName": name,
         "ChangeSetName": plan.change_set,
         "ChangeSetType": "CREATE" if is_new else "UPDATE",
-        "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+        "Parameters": _parameters(client, template, stack, parameters),
         "Capabilities": _CAPABILITIES,
         "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
     }
@@ -223,6 +233,21 @@ def delete_stack(
     with deployment_errors(name):
         client.delete_stack(StackName=stack["StackId"])
     wait_for_stack(client, stack["StackId"], since=since, deadline_s=deadline_s, on_event=on_event)
+
+
+def _parameters(
+    client: CloudFormationClient, template: TemplateSource, stack: StackTypeDef | None, given: Mapping[str, str]
+) -> list[ParameterTypeDef]:
+    found: list[ParameterTypeDef] = [{"ParameterKey": key, "ParameterValue": value} for key, value in given.items()]
+    if stack is not None:
+        with deployment_errors(stack["StackName"]):
+            declared = client.get_template_summary(**template).get("Parameters", [])
+        known = {each.get("ParameterKey") for each in declared}
+        before = [each.get("ParameterKey", "") for each in stack.get("Parameters", [])]
+        found += [
+            {"ParameterKey": key, "UsePreviousValue": True} for key in before if key in known and key not in given
+        ]
+    return found
 
 
 def _made(client: CloudFormationClient, plan: Plan, deadline_s: float) -> DescribeChangeSetOutputTypeDef:

@@ -36,7 +36,7 @@ Outputs:
 @pytest.fixture(scope="module")
 def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clients]:
     port = free_port()
-    process = launch_ministack(port, folder=tmp_path_factory.mktemp("ministack"), environment=os.environ)
+    process = launch_ministack(port, folder=tmp_path_factory.mktemp("ministack"), environment=os.environ, endpoints={})
     url = f"http://{LOOPBACK}:{port}"
     try:
         wait_for_server(process, url, deadline_s=30)
@@ -81,6 +81,11 @@ def test_an_update_names_the_properties_that_change_and_no_other_resource(client
 
 def test_a_stack_that_is_as_it_should_be_has_an_empty_plan(clients: Clients, name: str) -> None:
     deployed(clients, name)
+    assert deployed(clients, name) == ([], {})
+
+
+def test_an_update_keeps_the_parameters_that_it_is_not_given(clients: Clients, name: str) -> None:
+    deployed(clients, name, Seconds="120")
     assert deployed(clients, name) == ([], {})
 
 
