@@ -85,6 +85,11 @@ class Resources:
             )
         return cls(**found)
 
+    @property
+    def stream_name(self) -> str:
+        """The stream's name, by which Kinesis is called."""
+        return self.stream_arn.rpartition("/")[2]
+
     def environment(self) -> dict[str, str]:
         """The variables that `from_environment` reads."""
         return {_PREFIX + each.name.upper(): getattr(self, each.name) for each in fields(self)}

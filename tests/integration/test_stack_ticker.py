@@ -12,7 +12,8 @@ from streamgauge.events.envelope import Event, decode_event
 from streamgauge.infra.clients import Clients
 from streamgauge.infra.local.kinesis.server import LocalKinesis
 from streamgauge.infra.local.processes import free_port
-from streamgauge.infra.local.ticker import TickCounts, run_ticker, tick_once
+from streamgauge.infra.local.ticker import run_ticker
+from streamgauge.processors.hosts.ticks import TickCounts, tick_once
 from streamgauge.settings import Endpoints
 
 STREAM = "observations"

@@ -43,7 +43,12 @@ PURE_LIBRARIES = {
 IMPURE_STANDARD = {"os", "time", "random", "secrets", "socket", "subprocess", "threading", "asyncio", "urllib.request"}
 # Heavy libraries and where alone they may be imported.
 EDGES = {
-    "boto3": ("streamgauge.cli", "streamgauge.infra", "streamgauge.processors.responders"),
+    "boto3": (
+        "streamgauge.cli",
+        "streamgauge.infra",
+        "streamgauge.processors.responders",
+        "streamgauge.processors.hosts.aws_lambda.clients",
+    ),
     "pyarrow": ("streamgauge.sinks", "streamgauge.cli"),
     "duckdb": ("streamgauge.sinks", "streamgauge.cli"),
     "aws_lambda_powertools": ("streamgauge.processors.hosts.aws_lambda", "streamgauge.processors.responders"),
