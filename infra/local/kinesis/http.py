@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPScope, Scope
 
+from streamgauge.infra.local.kinesis.calls import CallLog
 from streamgauge.infra.local.kinesis.errors import (
     AnswerLost,
     KinesisError,
@@ -41,11 +42,14 @@ class KinesisApp:
         What answers. It is only touched on the event loop that runs the application.
     now_ms
         The clock, in milliseconds since the epoch.
+    calls
+        Where to log who called what.
     """
 
-    def __init__(self, model: KinesisModel, now_ms: Callable[[], int]) -> None:
+    def __init__(self, model: KinesisModel, now_ms: Callable[[], int], calls: CallLog | None = None) -> None:
         self.model = model
         self._now_ms = now_ms
+        self._calls = calls
         self._request_ids = itertools.count(1)
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
@@ -74,14 +78,17 @@ class KinesisApp:
             await self._send(send, 200, _GREETING, b"text/plain")
             return
         try:
-            operation = _operation(scope, body)
+            headers = {name.lower(): value for name, value in scope["headers"]}
+            operation = _operation(headers, body)
+            if self._calls is not None:
+                self._calls.note(headers.get(b"authorization", b""), operation, bytes(body))
             if delay_ms := self.model.faults.delay_ms(operation):
                 await asyncio.sleep(delay_ms / 1000)
             answered = answer(self.model, operation, bytes(body), self._now_ms())
         except AnswerLost:
             # A length that never comes: the connection ends, and the caller knows no more than that.
-            headers = [(b"content-type", _JSON), (b"content-length", b"1048576")]
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            endless = [(b"content-type", _JSON), (b"content-length", b"1048576")]
+            await send({"type": "http.response.start", "status": 200, "headers": endless})
             return
         except KinesisError as error:
             text = msgspec.json.encode({"__type": error.code, "message": str(error)})
@@ -112,8 +119,7 @@ async def _body(receive: ASGIReceiveCallable) -> bytearray | None:
             return body
 
 
-def _operation(scope: HTTPScope, body: bytearray) -> str:
-    headers = {name.lower(): value for name, value in scope["headers"]}
+def _operation(headers: Mapping[bytes, bytes], body: bytearray) -> str:
     content_type = headers.get(b"content-type", b"").partition(b";")[0].strip()
     if content_type == b"application/x-amz-cbor-1.1":
         raise UnsupportedOperation(

@@ -18,6 +18,7 @@ from hypercorn.asyncio import serve as hypercorn_serve
 from hypercorn.config import Config
 
 from streamgauge.events.errors import StreamgaugeError
+from streamgauge.infra.local.kinesis.calls import CallLog
 from streamgauge.infra.local.kinesis.faults import Faults
 from streamgauge.infra.local.kinesis.http import KinesisApp
 from streamgauge.infra.local.kinesis.limits import Limits
@@ -80,6 +81,7 @@ async def serve(
     *,
     stop: asyncio.Event,
     now_ms: Callable[[], int] = wall_clock_ms,
+    calls: CallLog | None = None,
 ) -> None:
     """Serve the model on a socket from `bind` until `stop` is set; the socket is closed at the end."""
     config = Config()
@@ -93,7 +95,7 @@ async def serve(
     config.keep_alive_max_requests = 2**62
     config.graceful_timeout = 1.0
     config.include_server_header = False
-    await hypercorn_serve(KinesisApp(model, now_ms), config, shutdown_trigger=stop.wait, mode="asgi")
+    await hypercorn_serve(KinesisApp(model, now_ms, calls), config, shutdown_trigger=stop.wait, mode="asgi")
 
 
 class LocalKinesis:
