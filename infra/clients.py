@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from types_boto3_events import EventBridgeClient
     from types_boto3_glue import GlueClient
     from types_boto3_kinesis import KinesisClient
+    from types_boto3_lambda import LambdaClient
+    from types_boto3_logs import CloudWatchLogsClient
     from types_boto3_s3 import S3Client
     from types_boto3_sqs import SQSClient
 
@@ -157,6 +159,18 @@ class Clients:
         """The Glue Data Catalog."""
         with self._lock:
             return self._session.client("glue", **self._arguments("glue"))
+
+    @cached_property
+    def functions(self) -> LambdaClient:
+        """Lambda."""
+        with self._lock:
+            return self._session.client("lambda", **self._arguments("lambda"))
+
+    @cached_property
+    def logs(self) -> CloudWatchLogsClient:
+        """CloudWatch Logs."""
+        with self._lock:
+            return self._session.client("logs", **self._arguments("logs"))
 
     def credentials(self, service: str) -> Credentials:
         """What calls to the service are signed with, for those who call it without boto3 (pyarrow's file system).
