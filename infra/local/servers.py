@@ -30,6 +30,7 @@ def launch_ministack(
     environment: Mapping[str, str],
     endpoints: Mapping[str, str],
     python: str = sys.executable,
+    authorize: bool = False,
 ) -> ProcessInfo:
     """Start MiniStack on a loopback port. It keeps everything in memory.
 
@@ -43,6 +44,8 @@ def launch_ministack(
         The endpoint variables for the functions that it runs.
     python
         The interpreter that it, and so the functions, run under.
+    authorize
+        Whether roles and resource policies are enforced, as IAM does.
 
     Raises
     ------
@@ -67,6 +70,7 @@ def launch_ministack(
             "MINISTACK_ACCOUNT_ID": ACCOUNT,
             "MINISTACK_REGION": LOCAL_REGION,
             "LAMBDA_EXECUTOR": "local",
+            "AUTH": str(authorize).lower(),
             # These two would listen on all addresses.
             "IOT_MTLS_ENABLED": "0",
             "SFTP_ENABLED": "0",
@@ -80,14 +84,23 @@ def launch_ministack(
     )
 
 
-def launch_kinesis(port: int, *, folder: Path, environment: Mapping[str, str], limits: bool) -> ProcessInfo:
+def launch_kinesis(
+    port: int, *, folder: Path, environment: Mapping[str, str], limits: bool, calls: Path | None = None
+) -> ProcessInfo:
     """Start our own Kinesis on a loopback port. It keeps its data in memory.
 
-    `limits`: whether the limits of each shard are enforced as on AWS.
+    Parameters
+    ----------
+    limits
+        Whether the limits of each shard are enforced as on AWS.
+    calls
+        The file to which it appends who called what.
     """
     argv = [sys.executable, "-m", KINESIS_MODULE, "--port", str(port)]
     if not limits:
         argv.append("--no-limits")
+    if calls is not None:
+        argv += ["--calls", str(calls)]
     return launch("kinesis", argv, _environment(environment), folder / "logs" / "kinesis.log")
 
 
