@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from types_boto3_lambda import LambdaClient
     from types_boto3_logs import CloudWatchLogsClient
     from types_boto3_s3 import S3Client
+    from types_boto3_sns import SNSClient
     from types_boto3_sqs import SQSClient
 
 __all__ = ["LOCAL_CREDENTIALS", "LOCAL_REGION", "Clients", "Credentials", "NotLocal"]
@@ -77,6 +78,8 @@ class Clients:
         Whether an address that is not loopback, and so AWS itself, may be called.
     attempts
         Tries of one call, the first included. The producer retries by itself and asks for one.
+    read_timeout_s
+        How long an answer may be on its way. Whoever waits for functions needs longer than they may take.
 
     Raises
     ------
@@ -87,13 +90,19 @@ class Clients:
     """
 
     def __init__(
-        self, endpoints: Endpoints, *, region: str | None = None, live: bool = False, attempts: int = _ATTEMPTS
+        self,
+        endpoints: Endpoints,
+        *,
+        region: str | None = None,
+        live: bool = False,
+        attempts: int = _ATTEMPTS,
+        read_timeout_s: float = _READ_TIMEOUT_S,
     ) -> None:
         self.endpoints = endpoints
         self.live = live
         self._config = Config(
             connect_timeout=_CONNECT_TIMEOUT_S,
-            read_timeout=_READ_TIMEOUT_S,
+            read_timeout=read_timeout_s,
             retries={"mode": "standard", "total_max_attempts": attempts},
             max_pool_connections=_POOL_SIZE,
             s3={"addressing_style": "path"},
@@ -147,6 +156,12 @@ class Clients:
         """SQS."""
         with self._lock:
             return self._session.client("sqs", **self._arguments("sqs"))
+
+    @cached_property
+    def sns(self) -> SNSClient:
+        """SNS."""
+        with self._lock:
+            return self._session.client("sns", **self._arguments("sns"))
 
     @cached_property
     def cloudformation(self) -> CloudFormationClient:
