@@ -167,11 +167,12 @@ class ShardBatches:
         held = self._warm.pop(batch.shard_id, None) or self._open(batch, work)
         if held is None:
             return Answer(None, None, work)
-        self._keep(batch.shard_id, held)
+        self._warm[batch.shard_id] = held
         reason = None if held.is_joined else self._join(held, batch, work)
         if reason is None:
             reason = self._apply(held.session, batch.records, work)
         self._commit(held.session, work)
+        self._forget_the_oldest()
         failed_from = batch.rest(work.committed)
         return Answer(failed_from, reason if failed_from else None, work)
 
@@ -215,13 +216,12 @@ class ShardBatches:
             )
         return found
 
-    def _keep(self, shard_id: str, held: _Warm) -> None:
-        self._warm[shard_id] = held
-        size = sum(each.session.snapshot_bytes for each in self._warm.values())
-        for oldest in list(self._warm)[:-1]:
+    def _forget_the_oldest(self) -> None:
+        size = sum(held.session.snapshot_bytes for held in self._warm.values())
+        for shard_id in list(self._warm)[:-1]:
             if size <= self._settings.warm_bytes:
                 return
-            size -= self._warm.pop(oldest).session.snapshot_bytes
+            size -= self._warm.pop(shard_id).session.snapshot_bytes
 
     # --- records ------------------------------------------------------------------------------------------------------
 
