@@ -43,8 +43,8 @@ class StreamPoller:
 
     @property
     def counters(self) -> Counters:
-        """Those of all shards, the finished ones too."""
-        return sum((shard.counters for shard in self._polled.values()), self._past)
+        """Those of all shards, the finished ones too. May be asked from another thread."""
+        return sum((shard.counters for shard in list(self._polled.values())), self._past)
 
     @property
     def checkpoints(self) -> dict[str, str | None]:
