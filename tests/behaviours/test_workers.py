@@ -279,3 +279,23 @@ def test_a_worker_that_delivers_for_longer_than_its_lease_keeps_its_shards() -> 
     assert len(calls) > 12, "delivering took three leases"
     assert at.of("owner") == set(SHARDS[:2]) and not owner.progress.fenced
     assert len(at.deliveries) == 21, "nobody else delivered the same"
+
+
+@pytest.mark.parametrize("jump_h", [-3, 3], ids=["back", "forward"])
+def test_a_wall_clock_that_jumps_hours_costs_no_shard_and_changes_no_result(jump_h: int) -> None:
+    at = office([ScriptedShard(records(0)), ScriptedShard(records(10))])
+    owner, other = at.worker("owner"), at.worker("other")
+    at.run(owner, until=lambda: at.served == [0, 10])
+    began_ms = at.world.clock_ms
+    for number in range(1, 5):
+        # There and back again, while two workers watch each other's shards.
+        at.world.clock_ms = began_ms + number % 2 * jump_h * 3_600_000
+        for shard, first in zip(SHARDS, (0, 10), strict=False):
+            at.kinesis.shards[shard].records += records(first + number)
+        at.run(owner, other, for_s=2 * LEASE_S)
+    assert len(at.of("owner")) == 2
+    assert not owner.progress.fenced
+    assert at.deliveries.count(4) == 1
+    assert sorted(at.deliveries) == [*range(5), *range(10, 15)]
+    saved = [at.world.store.row(shard) for shard in SHARDS[:2]]
+    assert [row.position.sequence_number for row in saved] == [1_004, 1_014]
