@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgauge.processors.core.batch import EventBatch
+from streamgauge.processors.core.batch import EventBatch, FieldColumn
 from streamgauge.processors.core.columns import integers, texts
 from streamgauge.processors.core.container import Column, Columns, SnapshotError
 from streamgauge.processors.core.counters import AggregateCounters
@@ -30,10 +31,13 @@ class Selection(NamedTuple):
 
     passed : bool, shape (n,), or None where there is no filter
     codes : int64, shape (n,)
+    fields
+        The batch's, and what its accumulators need beside them.
     """
 
     passed: NDArray[np.bool_] | None
     codes: NDArray[np.int64]
+    fields: Mapping[str, FieldColumn]
 
 
 class Applied(NamedTuple):
@@ -71,7 +75,8 @@ class AggregateState:
     def select(self, batch: EventBatch) -> Selection:
         """Look at all events of a batch."""
         where, n = self._aggregate.where, len(batch)
-        return Selection(None if where is None else where.evaluate(batch.fields, n), self._keys.codes(batch.fields, n))
+        passed = None if where is None else where.evaluate(batch.fields, n)
+        return Selection(passed, self._keys.codes(batch.fields, n), self._panes.accumulators.prepare(batch))
 
     def reserve(self, batch: EventBatch, rows: NDArray[np.int64]) -> bool:
         """Whether the events at `rows` can be applied for certain without a sum of integers leaving 64 bits."""
@@ -82,7 +87,7 @@ class AggregateState:
         if selection.passed is not None and not selection.passed[row]:
             return None
         slot = self._panes.slot_for(int(batch.time_ms[row]), int(selection.codes[row]), closed_to_ms)
-        return None if slot is None else self._panes.accumulators.overflows(batch.fields, row, slot)
+        return None if slot is None else self._panes.accumulators.overflows(batch.fields, row, [slot])
 
     def apply(self, batch: EventBatch, rows: NDArray[np.int64], selection: Selection, timeline: Timeline) -> Applied:
         """Apply the accepted events at `rows`, which make up the events of `timeline`."""
@@ -91,7 +96,7 @@ class AggregateState:
             passed = selection.passed[rows]
             self._counters.filtered += len(rows) - int(np.count_nonzero(passed))
             rows, steps, closed_to_ms = rows[passed], steps[passed], closed_to_ms[passed]
-        events = WindowEvents(batch.time_ms[rows], selection.codes[rows], steps, closed_to_ms, rows, batch.fields)
+        events = WindowEvents(batch.time_ms[rows], selection.codes[rows], steps, closed_to_ms, rows, selection.fields)
         emission, too_late = self._panes.apply(events, timeline.watermarks)
         self._counters.late += len(too_late)
         self._counters.applied += len(rows) - len(too_late)
@@ -153,7 +158,7 @@ class AggregateState:
         columns |= {f"flag.{name}": self._keys.flags(name)[codes] for name in self._keys.flag_names()}
         columns |= {"pane.key": at, "pane.start": starts}
         columns |= {f"pane.{name}": self._slots.column(name)[slots] for name in self._slots.names()}
-        return columns
+        return columns | self._panes.accumulators.columns(slots)
 
     def restore(self, columns: Columns, watermark_ms: int) -> None:
         """Fill the empty state with what `columns` returned; a rule that it does not know begins from nothing."""
@@ -172,4 +177,4 @@ class AggregateState:
             elif name in required:
                 raise SnapshotError(f"the column {name!r} is missing", where=f"aggregate {self._aggregate.name!r}")
         self._panes.index(watermark_ms)
-        self._panes.accumulators.measure_peaks()
+        self._panes.accumulators.restore(columns, slots)

@@ -11,7 +11,9 @@ from streamgauge.processors.core.expressions import Expression
 
 __all__ = ["Aggregate", "Measure", "MeasureKind", "Pipeline", "Threshold", "TumblingWindow"]
 
-MeasureKind = Literal["count", "sum", "min", "max", "mean"]
+MeasureKind = Literal[
+    "count", "sum", "min", "max", "mean", "variance", "stddev", "first", "last", "approx_distinct", "quantile"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +27,21 @@ class TumblingWindow:
 class Measure:
     """``name = kind(field)``; `field` is a path such as ``data.temp``, None for ``count()``.
 
-    Nulls are left out: ``count(field)`` counts values. ``is_integer``: sum, min and max of an integer field are int64.
+    Nulls are left out: ``count(field)`` counts values. ``is_integer``: the measure is int64, as are all that count, and
+    sum, min, max, first and last of an integer field. ``parameter``: of a quantile which one, as it was written.
     """
 
     name: str
     kind: MeasureKind
     field: str | None
     is_integer: bool
+    parameter: str | None = None
+
+    @property
+    def call(self) -> str:
+        """As it is written, in one way."""
+        arguments = [text for text in (self.field, self.parameter) if text is not None]
+        return f"{self.kind}({', '.join(arguments)})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Expressions of a pipeline file: Python's grammar with an allow-list, compiled once to numpy operations.
 
 Nothing is ever evaluated as Python. What may be written, and what null does, is in
-``docs/adr/0004-pipeline-file-grammar.md``; in short: a comparison with null is false, arithmetic with null is null,
+``docs/expressions.md``; in short: a comparison with null is false, arithmetic with null is null,
 ``is None`` asks for null, and a predicate that comes out null does not hold.
 """
 
@@ -10,15 +10,14 @@ from __future__ import annotations
 import ast
 import difflib
 import itertools
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgauge.events.errors import StreamgaugeError
 from streamgauge.processors.core.batch import FieldColumn
+from streamgauge.processors.core.expression_source import ExpressionError, Source
 from streamgauge.processors.core.expression_terms import (
     Kind,
     Run,
@@ -37,8 +36,7 @@ from streamgauge.processors.core.expression_terms import (
 
 __all__ = ["Expression", "ExpressionError", "Kind", "compile_expression"]
 
-# Bounds the recursion of the parser and of the compiled operations.
-_MAX_CHARACTERS = 4_000
+# Bounds the recursion of the compiled operations.
 _MAX_DEPTH = 100
 _INT64 = np.iinfo(np.int64)
 
@@ -56,10 +54,6 @@ _ARITHMETIC: dict[type[ast.operator], np.ufunc] = {
     ast.Mult: np.multiply,
     ast.Div: np.true_divide,
 }
-
-
-class ExpressionError(StreamgaugeError):
-    """An expression that is not in the grammar, or that names or compares what does not exist or fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,47 +115,21 @@ class _Compiler:
     def __init__(self, text: str, names: Mapping[str, Kind], where: str) -> None:
         self._text = text
         self._names = names
-        self._where = where
         self._used: dict[str, None] = {}
-        # ast counts columns from the text without its leading blanks, which it would take for an indentation.
-        self._source = text.lstrip()
-        self._shift = len(text) - len(self._source)
+        self._source = Source(text, where)
 
     def compile(self) -> Expression:
-        term = self._term(self._parse(), 0)
+        node = self._source.parse()
+        term = self._term(node, 0)
         if term.kind != "boolean":
-            raise self._error(None, f"must be true or false, but is of kind {term.kind}", "Compare it with something")
+            raise self._source.error(
+                node, f"must be true or false, but is of kind {term.kind}", "Compare it with something"
+            )
         return Expression(self._text, tuple(self._used), term.run)
-
-    def _parse(self) -> ast.expr:
-        if len(self._text) > _MAX_CHARACTERS:
-            raise self._error(None, f"longer than {_MAX_CHARACTERS} characters")
-        if not self._source:
-            raise self._error(None, "empty")
-        try:
-            with warnings.catch_warnings():
-                # A doubtful escape is a mistake in a pipeline file, not a warning on somebody's screen.
-                warnings.simplefilter("error")
-                return ast.parse(self._source, mode="eval").body
-        except SyntaxError as error:
-            column = f", column {error.offset + self._shift}" if error.offset else ""
-            raise ExpressionError(
-                f"not an expression: {error.msg}", where=f"{self._where}{column}: {self._text!r}"
-            ) from error
-        except (ValueError, MemoryError, RecursionError) as error:
-            raise self._error(None, f"not an expression: {error}") from error
-
-    def _error(self, node: ast.expr | None, what: str, remedy: str | None = None) -> ExpressionError:
-        column = ""
-        if node is not None:
-            line = self._source.splitlines()[node.lineno - 1].encode()[: node.col_offset].decode()
-            shift = self._shift if node.lineno == 1 else 0
-            column = f", column {len(line) + shift + 1}"
-        return ExpressionError(what, where=f"{self._where}{column}: {self._text!r}", remedy=remedy)
 
     def _term(self, node: ast.expr, depth: int) -> Term:
         if depth > _MAX_DEPTH:
-            raise self._error(node, f"nested deeper than {_MAX_DEPTH}")
+            raise self._source.error(node, f"nested deeper than {_MAX_DEPTH}")
         match node:
             case ast.Constant():
                 return self._constant(node)
@@ -180,7 +148,7 @@ class _Compiler:
             case ast.Compare():
                 return self._comparison(node, depth)
             case _:
-                raise self._error(
+                raise self._source.error(
                     node,
                     f"{type(node).__name__} is not allowed",
                     "Allowed are numbers, strings, True, False, names, + - * /, comparisons, and, or, not, "
@@ -196,18 +164,22 @@ class _Compiler:
             return integer_term(self._int64(node, value))
         if isinstance(value, float):
             if not np.isfinite(value):
-                raise self._error(node, "not a finite number")
+                raise self._source.error(node, "not a finite number")
             number = np.float64(value)
             return Term("number", lambda _, n: null_free(np.broadcast_to(number, n), n))
         if isinstance(value, str):
             return Term("string", lambda _, n: Values([value] * n, np.broadcast_to(np.True_, n)))
         if value is None:
-            raise self._error(node, "null cannot be computed or compared with", "Write 'is None' or 'is not None'")
-        raise self._error(node, f"a {type(value).__name__} is not allowed here, only numbers, strings, True and False")
+            raise self._source.error(
+                node, "null cannot be computed or compared with", "Write 'is None' or 'is not None'"
+            )
+        raise self._source.error(
+            node, f"a {type(value).__name__} is not allowed here, only numbers, strings, True and False"
+        )
 
     def _int64(self, node: ast.expr, value: int) -> np.int64:
         if not _INT64.min <= value <= _INT64.max:
-            raise self._error(node, "an integer must fit into 64 bits")
+            raise self._source.error(node, "an integer must fit into 64 bits")
         return np.int64(value)
 
     def _name(self, node: ast.Name | ast.Attribute) -> Term:
@@ -216,7 +188,7 @@ class _Compiler:
         if kind is None:
             close = difflib.get_close_matches(path, self._names, n=3)
             known = f"Did you mean {' or '.join(close)}" if close else f"Known are {', '.join(sorted(self._names))}"
-            raise self._error(node, f"unknown name {path!r}", known)
+            raise self._source.error(node, f"unknown name {path!r}", known)
         self._used[path] = None
 
         def run(columns: Mapping[str, FieldColumn], _: int) -> Values:
@@ -232,19 +204,19 @@ class _Compiler:
             parts.append(inner.attr)
             inner = inner.value
         if not isinstance(inner, ast.Name):
-            raise self._error(node, "a dot may stand only in a path, such as data.temp")
+            raise self._source.error(node, "a dot may stand only in a path, such as data.temp")
         return ".".join([inner.id, *reversed(parts)])
 
     def _boolean(self, node: ast.expr, depth: int) -> Term:
         term = self._term(node, depth + 1)
         if term.kind != "boolean":
-            raise self._error(node, f"expected something true or false, found kind {term.kind}")
+            raise self._source.error(node, f"expected something true or false, found kind {term.kind}")
         return term
 
     def _numeric(self, node: ast.expr, depth: int) -> Term:
         term = self._term(node, depth + 1)
         if term.kind not in ("integer", "number"):
-            raise self._error(node, f"expected a number, found kind {term.kind}")
+            raise self._source.error(node, f"expected a number, found kind {term.kind}")
         return term
 
     def _negative(self, node: ast.UnaryOp, depth: int) -> Term:
@@ -261,7 +233,7 @@ class _Compiler:
     def _arithmetic(self, node: ast.BinOp, depth: int) -> Term:
         ufunc = _ARITHMETIC.get(type(node.op))
         if ufunc is None:
-            raise self._error(node, f"the operator {type(node.op).__name__} is not allowed, only + - * /")
+            raise self._source.error(node, f"the operator {type(node.op).__name__} is not allowed, only + - * /")
         left, right = self._numeric(node.left, depth), self._numeric(node.right, depth)
         whole = left.kind == right.kind == "integer" and ufunc is not np.true_divide
         return calculation(ufunc, left, right, "integer" if whole else "number")
@@ -275,7 +247,7 @@ class _Compiler:
     def _link(self, left: ast.expr, op: ast.cmpop, right: ast.expr, depth: int) -> Term:
         if isinstance(op, ast.Is | ast.IsNot):
             if not (isinstance(right, ast.Constant) and right.value is None):
-                raise self._error(right, "only None may follow 'is' and 'is not'", "Compare with == or !=")
+                raise self._source.error(right, "only None may follow 'is' and 'is not'", "Compare with == or !=")
             return null_test(self._term(left, depth + 1), negated=isinstance(op, ast.IsNot))
         if isinstance(op, ast.In | ast.NotIn):
             return self._membership(left, right, depth, negated=isinstance(op, ast.NotIn))
@@ -283,7 +255,7 @@ class _Compiler:
         first, second = self._term(left, depth + 1), self._term(right, depth + 1)
         self._comparable(right, first.kind, second.kind)
         if first.kind == "boolean" and sign not in ("==", "!="):
-            raise self._error(left, f"{sign} does not order true and false", "Compare with == or !=")
+            raise self._source.error(left, f"{sign} does not order true and false", "Compare with == or !=")
         if first.kind == "string":
             return string_comparison(compare, first, second)
         return comparison(ufunc, first, second)
@@ -291,7 +263,7 @@ class _Compiler:
     def _comparable(self, node: ast.expr, first: Kind, second: Kind) -> None:
         numeric = ("integer", "number")
         if first != second and not (first in numeric and second in numeric):
-            raise self._error(node, f"expected {first} to compare with, found {second}")
+            raise self._source.error(node, f"expected {first} to compare with, found {second}")
 
     def _literal(self, node: ast.expr) -> bool | int | float | str:
         match node:
@@ -300,12 +272,12 @@ class _Compiler:
             case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
                 return -value
             case _:
-                raise self._error(node, "expected a constant")
+                raise self._source.error(node, "expected a constant")
 
     def _membership(self, left: ast.expr, right: ast.expr, depth: int, *, negated: bool) -> Term:
         term = self._term(left, depth + 1)
         if not isinstance(right, ast.Tuple | ast.List) or not right.elts:
-            raise self._error(right, "expected a list of constants, such as (1, 2) or ('a', 'b')")
+            raise self._source.error(right, "expected a list of constants, such as (1, 2) or ('a', 'b')")
         literals: list[bool | int | float | str] = []
         for element in right.elts:
             # Compiled for its checks alone: kind, size, None.

@@ -27,8 +27,7 @@ def _aggregate(aggregate: Aggregate) -> _Definition:
         "where": "none" if aggregate.where is None else aggregate.where.text,
         "measures": ", ".join(
             sorted(
-                f"{measure.name} = {measure.kind}({measure.field or ''})"
-                + (" of integers" if measure.is_integer else "")
+                f"{measure.name} = {measure.call}" + (" of integers" if measure.is_integer else "")
                 for measure in aggregate.measures
             )
         ),

@@ -32,6 +32,7 @@ from streamgauge.processors.core.shard_state import (
     new_watermark,
     state_columns,
 )
+from streamgauge.processors.core.summaries import SKETCH_PREFIX, pages_within
 from streamgauge.processors.core.watermark import Watermark
 
 __all__ = ["ParentState", "inherit", "split_outbox"]
@@ -125,12 +126,14 @@ def _within(columns: Columns, aggregate: Aggregate, hash_range: HashRange) -> Co
     kept = inside[key_of_pane]
     chosen: dict[str, Column] = {}
     for name, column in columns.items():
+        if name.startswith(SKETCH_PREFIX):
+            continue
         if isinstance(column, np.ndarray):
             chosen[name] = column[kept if name.startswith("pane.") else inside]
         else:
             chosen[name] = list(itertools.compress(texts(columns, name), inside.tolist()))
     chosen["pane.key"] = (np.cumsum(inside) - 1)[key_of_pane[kept]]
-    return chosen
+    return chosen | pages_within(columns, kept)
 
 
 def _inside(partition_keys: Sequence[str], hash_range: HashRange) -> NDArray[np.bool_]:

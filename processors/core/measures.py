@@ -1,40 +1,32 @@
-"""Measures as accumulators: columns of the pane rows, which events are added to in stream order.
+"""Measures of an aggregate over its panes: accumulators that events are added to in stream order.
 
-All measures of a field share their accumulators: the number of values, sum, min, max. A mean is a sum and a number of
-values. Floats are added one by one in stream order into the pane itself (never batch sums to each other), so a result
-does not depend on how the stream was cut. Sums of integers are exact: `Accumulators.reserve` and
-`Accumulators.overflows` tell of an event that would take one out of 64 bits before anything is added.
+Measures of a field share what they accumulate: the number of values, sum, min and max (`tallies`), and the summaries
+of those that need more (`moments`, `ends`, `distinct`, `quantiles`). A mean is a sum and a number of values.
+
+A pane's measure is null where it has no value: no event's field was there, a variance of one value, a result that is no
+finite number.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgauge.processors.core.batch import FieldColumn
+from streamgauge.processors.core.batch import EventBatch, FieldColumn
+from streamgauge.processors.core.container import Column, Columns
 from streamgauge.processors.core.definition import Measure
+from streamgauge.processors.core.distinct import Distinct
 from streamgauge.processors.core.effects import MeasureColumn
+from streamgauge.processors.core.ends import Ends
+from streamgauge.processors.core.moments import Moments
+from streamgauge.processors.core.quantiles import Quantiles
 from streamgauge.processors.core.slots import SlotColumn, Slots
+from streamgauge.processors.core.summaries import Summary, in_rounds, page_columns, restore_pages
+from streamgauge.processors.core.tallies import EVENTS, Tallies
 
 __all__ = ["EVENTS", "Accumulators"]
-
-EVENTS = "events"
-"""The accumulator that every pane has: the number of events applied."""
-
-_INT64 = np.iinfo(np.int64)
-_Operation = Literal["count", "sum", "min", "max"]
-_UFUNCS: dict[_Operation, np.ufunc] = {"sum": np.add, "min": np.minimum, "max": np.maximum}
-
-
-class _Accumulator(NamedTuple):
-    name: str
-    operation: _Operation
-    field: str
-    is_integer: bool
 
 
 class Accumulators:
@@ -45,194 +37,161 @@ class Accumulators:
     measures
         As the aggregate defines them.
     slots
-        The pane rows; the accumulators become columns of it.
+        The pane rows; the accumulators become columns of it, or stand beside it and go when its rows go.
+    combined
+        Whether any of the panes may be merged with each other.
     """
 
-    def __init__(self, measures: Sequence[Measure], slots: Slots) -> None:
+    def __init__(self, measures: Sequence[Measure], slots: Slots, *, combined: bool = False) -> None:
         self._measures = tuple(measures)
         self._slots = slots
-        self._accumulators = _accumulators(measures)
-        self._peaks = {a.name: 0 for a in self._accumulators if a.operation == "sum" and a.is_integer}
-        slots.define(EVENTS, np.int64)
-        for accumulator in self._accumulators:
-            dtype = np.int64 if accumulator.is_integer else np.float64
-            slots.define(accumulator.name, dtype, _start_value(accumulator))
+        self._tallies = Tallies(measures, slots, combined=combined)
+        self._summaries = _summaries(measures, slots)
 
     @property
     def names(self) -> list[str]:
-        """The columns that hold the accumulators."""
-        return [EVENTS, *(accumulator.name for accumulator in self._accumulators)]
+        """The columns of the pane rows that hold the accumulators."""
+        return [*self._tallies.names, *(name for summary in self._summaries for name in summary.columns)]
 
-    def reserve(self, fields: Mapping[str, FieldColumn], rows: NDArray[np.int64]) -> bool:
+    def prepare(self, batch: EventBatch) -> Mapping[str, FieldColumn]:
+        """The fields of a decoded batch, and what else `add` and `correct` need of it: they take its result."""
+        fields = dict(batch.fields)
+        for summary in self._summaries:
+            fields |= summary.prepare(batch)
+        return fields
+
+    def reserve(
+        self, fields: Mapping[str, FieldColumn], rows: NDArray[np.int64], parts: Accumulators | None = None
+    ) -> bool:
         """Whether the events at `rows` can be added for certain without a sum of integers leaving 64 bits.
 
-        An upper bound is kept per sum, so this costs a minimum and a maximum per batch.
+        Panes may be merged from those of `parts`, which was asked before.
         """
-        bounds: dict[str, int] = {}
-        for accumulator in self._accumulators:
-            if accumulator.name not in self._peaks:
-                continue
-            values = _values(fields[accumulator.field])[rows]
-            largest = max(abs(int(values.max())), abs(int(values.min()))) if len(values) else 0
-            added = largest * len(rows)
-            if self._peaks[accumulator.name] + added > _INT64.max:
-                self._peaks[accumulator.name] = self._highest(accumulator.name)
-            bounds[accumulator.name] = self._peaks[accumulator.name] + added
-        # Where the answer is no, events are added one by one, and those that do not fit are left out.
-        self._peaks.update({name: min(bound, int(_INT64.max)) for name, bound in bounds.items()})
-        return all(bound <= _INT64.max for bound in bounds.values())
+        return self._tallies.reserve(fields, rows, None if parts is None else parts._tallies)
 
     def measure_peaks(self) -> None:
-        """Take the bounds of `reserve` from the pane rows, as after a restore."""
-        self._peaks = {name: self._highest(name) for name in self._peaks}
+        """Have `reserve` look at the pane rows anew, as after a restore."""
+        self._tallies.measure_peaks()
 
-    def _highest(self, name: str) -> int:
-        sums = self._slots.column(name)[self._slots.used()]
-        return max(abs(int(sums.max())), abs(int(sums.min()))) if len(sums) else 0
+    def overflows(self, fields: Mapping[str, FieldColumn], event: int, slots: Iterable[int]) -> str | None:
+        """The field whose sum of integers would leave 64 bits if `slots` were merged and the event at `event` added.
 
-    def overflows(self, fields: Mapping[str, FieldColumn], row: int, slot: int) -> str | None:
-        """The field whose sum of integers in `slot` (0: a new pane) the event at `row` would take out of 64 bits."""
-        for accumulator in self._accumulators:
-            if accumulator.name in self._peaks:
-                value = int(_values(fields[accumulator.field])[row])
-                total = (int(self._slots.column(accumulator.name)[slot]) if slot else 0) + value
-                if not _INT64.min <= total <= _INT64.max:
-                    return accumulator.field
-        return None
+        The panes are merged one after the other into the first; row 0 stands for a pane to be made.
+        """
+        return self._tallies.overflows(fields, event, slots)
 
     def add(self, slots: NDArray[np.int64], fields: Mapping[str, FieldColumn], rows: NDArray[np.int64]) -> None:
         """Add the events at `rows`, in this order, to the panes at `slots` (same length, repeats allowed)."""
-        np.add.at(self._slots.column(EVENTS), slots, 1)
-        for field, accumulators in itertools.groupby(self._accumulators, key=lambda a: a.field):
-            column = fields[field]
-            present = column.present[rows]
-            whole = bool(present.all())
-            where = slots if whole else slots[present]
-            for accumulator in accumulators:
-                target = self._slots.column(accumulator.name)
-                if accumulator.operation == "count":
-                    np.add.at(target, where, 1)
-                    continue
-                values = _cast(_values(column)[rows], accumulator)
-                # A float sum past the largest float is infinite, as IEEE 754 has it.
-                with np.errstate(over="ignore", invalid="ignore"):
-                    _UFUNCS[accumulator.operation].at(target, where, values if whole else values[present])
+        self._tallies.add(slots, fields, rows)
+        for summary in self._summaries:
+            present = fields[summary.field].present[rows]
+            if present.all():
+                summary.add(slots, fields, rows)
+            else:
+                summary.add(slots[present], fields, rows[present])
 
     def correct(
         self, slots: NDArray[np.int64], fields: Mapping[str, FieldColumn], rows: NDArray[np.int64]
     ) -> dict[str, SlotColumn]:
-        """As `add`, and returns every accumulator of each event's pane as it stood right after the event."""
-        distinct, inverse = np.unique(slots, return_inverse=True)
-        places: list[int] = inverse.tolist()
-        after = {
-            EVENTS: self._scan(EVENTS, distinct, _counted(self._state(EVENTS, distinct), places, [True] * len(places)))
-        }
-        for accumulator in self._accumulators:
-            column = fields[accumulator.field]
-            present: list[bool] = column.present[rows].tolist()
-            state = self._state(accumulator.name, distinct)
-            if accumulator.operation == "count":
-                steps = _counted(state, places, present)
-            else:
-                values: list[float] = _cast(_values(column)[rows], accumulator).tolist()
-                steps = _scanned(accumulator.operation, state, places, values, present)
-            after[accumulator.name] = self._scan(accumulator.name, distinct, steps)
+        """As `add`, and returns what `gather` would give for each event's pane right after the event."""
+        after = self._tallies.correct(slots, fields, rows)
+        rounds = list(in_rounds(slots)) if self._summaries else []
+        for summary in self._summaries:
+            present = fields[summary.field].present[rows]
+            parts: list[dict[str, SlotColumn]] = []
+            for picked in rounds:
+                there = picked[present[picked]]
+                summary.add(slots[there], fields, rows[there])
+                parts.append(summary.results(slots[picked]))
+            order = np.argsort(np.concatenate([np.zeros(0, dtype=np.int64), *rounds]))
+            after |= {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]} if parts else {}
         return after
 
-    def _state(self, name: str, distinct: NDArray[np.int64]) -> list[float]:
-        state: list[float] = self._slots.column(name)[distinct].tolist()
-        return state
-
-    def _scan(self, name: str, distinct: NDArray[np.int64], steps: tuple[list[float], list[float]]) -> SlotColumn:
-        column = self._slots.column(name)
-        state, after = steps
-        column[distinct] = state
-        return np.array(after, dtype=np.int64) if column.dtype == np.int64 else np.array(after, dtype=np.float64)
-
     def gather(self, slots: NDArray[np.int64]) -> dict[str, SlotColumn]:
-        """Every accumulator of the panes at `slots`."""
-        return {name: self._slots.column(name)[slots] for name in self.names}
+        """What the measures of the panes at `slots` are made from, by name; row 0 gives those of an empty pane."""
+        gathered = {name: self._slots.column(name)[slots] for name in self._tallies.names}
+        for summary in self._summaries:
+            gathered |= summary.results(slots)
+        return gathered
+
+    def merge(self, into: NDArray[np.int64], other: Accumulators, source: NDArray[np.int64]) -> None:
+        """Add `other`'s pane `source[i]`, which stays as it is, to the pane `into[i]`.
+
+        `other` has the same measures, and may be this one itself; `into` are distinct, and none is in `source`. An
+        empty pane changes nothing, on neither side. Floats depend on the order of merges in their last bits.
+        """
+        self._tallies.merge(into, other._tallies, source)
+        for summary, others in zip(self._summaries, other._summaries, strict=True):
+            summary.merge(into, others, source)
 
     def measures(self, gathered: Mapping[str, SlotColumn]) -> dict[str, MeasureColumn]:
-        """The measures by name, from accumulators as `gather` and `correct` give them."""
+        """The measures by name, from what `gather` and `correct` give."""
         return {measure.name: _measure(measure, gathered) for measure in self._measures}
 
+    def columns(self, slots: NDArray[np.int64]) -> dict[str, Column]:
+        """What a snapshot must hold beside the pane rows, which it has in the order of `slots`."""
+        columns: dict[str, Column] = {}
+        for summary in self._summaries:
+            for name, pages in summary.pages.items():
+                columns |= page_columns(name, pages, slots)
+        return columns
 
-def _accumulators(measures: Iterable[Measure]) -> list[_Accumulator]:
-    whole: dict[str, bool] = {}
-    operations: dict[str, set[_Operation]] = {}
+    def restore(self, columns: Columns, slots: NDArray[np.int64]) -> None:
+        """Take over what `columns` gave, the panes now standing at `slots`.
+
+        Raises
+        ------
+        SnapshotError
+            A column is missing, or they do not fit each other.
+        """
+        for summary in self._summaries:
+            for name, pages in summary.pages.items():
+                restore_pages(name, pages, columns, slots)
+        self.measure_peaks()
+
+
+def _summaries(measures: Sequence[Measure], slots: Slots) -> list[Summary]:
+    """One for all measures that share it."""
+    summaries: dict[tuple[str, str], Summary] = {}
+    quantiles: dict[str, list[str]] = {}
     for measure in measures:
-        if measure.field is None:
+        if measure.kind == "quantile" and measure.field is not None and measure.parameter is not None:
+            quantiles.setdefault(measure.field, []).append(measure.parameter)
+    for measure in measures:
+        field, kind = measure.field, measure.kind
+        # A standard deviation is the root of a variance.
+        name = "variance" if kind == "stddev" else kind
+        if field is None or (name, field) in summaries:
             continue
-        # A count and a mean say nothing about the field's kind.
-        is_whole = measure.is_integer and measure.kind in _UFUNCS
-        whole[measure.field] = whole.get(measure.field, False) or is_whole
-        operations.setdefault(measure.field, {"count"}).add("sum" if measure.kind == "mean" else measure.kind)
-    return [
-        _Accumulator(f"{operation}({field})", operation, field, operation == "count" or whole[field])
-        for field, wanted in operations.items()
-        for operation in ("count", *_UFUNCS)
-        if operation in wanted
-    ]
-
-
-def _start_value(accumulator: _Accumulator) -> float:
-    if accumulator.operation == "min":
-        return int(_INT64.max) if accumulator.is_integer else float("inf")
-    if accumulator.operation == "max":
-        return int(_INT64.min) if accumulator.is_integer else float("-inf")
-    return 0
-
-
-def _values(column: FieldColumn) -> NDArray[np.int64] | NDArray[np.float64] | NDArray[np.bool_]:
-    assert isinstance(column.values, np.ndarray), "only numbers are measured"
-    return column.values
-
-
-def _cast(
-    values: NDArray[np.int64] | NDArray[np.float64] | NDArray[np.bool_], accumulator: _Accumulator
-) -> NDArray[np.int64] | NDArray[np.float64]:
-    if accumulator.is_integer:
-        return values.astype(np.int64, copy=False)
-    # Adding 0.0 turns -0.0 into 0.0: which of the two a min or max kept would be numpy's choice.
-    return values + np.float64(0.0)
-
-
-def _counted(state: list[float], places: list[int], present: list[bool]) -> tuple[list[float], list[float]]:
-    after: list[float] = []
-    for place, counts in zip(places, present, strict=True):
-        state[place] += counts
-        after.append(state[place])
-    return state, after
-
-
-def _scanned(
-    operation: _Operation, state: list[float], places: list[int], values: list[float], present: list[bool]
-) -> tuple[list[float], list[float]]:
-    # Python's integers and floats compute exactly as int64 (no sum overflows here) and float64 do.
-    after: list[float] = []
-    for place, value, is_there in zip(places, values, present, strict=True):
-        if is_there:
-            before = state[place]
-            if operation == "sum":
-                state[place] = before + value
-            elif (value < before) if operation == "min" else (value > before):
-                state[place] = value
-        after.append(state[place])
-    return state, after
+        match kind:
+            case "variance" | "stddev":
+                summaries[name, field] = Moments(field, slots)
+            case "first" | "last":
+                summaries[name, field] = Ends(kind, field, slots, is_integer=measure.is_integer)
+            case "approx_distinct":
+                summaries[name, field] = Distinct(field, slots)
+            case "quantile":
+                summaries[name, field] = Quantiles(field, quantiles[field], slots)
+            case _:
+                pass
+    return list(summaries.values())
 
 
 def _measure(measure: Measure, gathered: Mapping[str, SlotColumn]) -> MeasureColumn:
-    if measure.field is None:
-        events = gathered[EVENTS].astype(np.int64)
-        return MeasureColumn(events, np.ones(len(events), dtype=np.bool_))
-    count = gathered[f"count({measure.field})"].astype(np.int64)
+    field, kind = measure.field, measure.kind
+    if field is None or kind in {"count", "approx_distinct"}:
+        number = gathered[EVENTS if field is None else measure.call].astype(np.int64)
+        return MeasureColumn(number, np.ones(len(number), dtype=np.bool_))
+    count = gathered[f"count({field})"]
     present = count > 0
-    if measure.kind == "count":
-        return MeasureColumn(count, np.ones(len(count), dtype=np.bool_))
-    if measure.kind == "mean":
-        total = gathered[f"sum({measure.field})"].astype(np.float64)
-        return MeasureColumn(total / np.maximum(count, 1), present)
-    values = gathered[f"{measure.kind}({measure.field})"]
-    held = values.astype(np.int64) if values.dtype == np.int64 else values.astype(np.float64)
-    return MeasureColumn(np.where(present, held, held.dtype.type(0)), present)
+    if measure.is_integer:
+        return MeasureColumn(np.where(present, gathered[measure.call], 0).astype(np.int64), present)
+    with np.errstate(invalid="ignore"):
+        if kind == "mean":
+            values = gathered[f"sum({field})"] / np.maximum(count, 1)
+        elif kind == "stddev":
+            values = np.sqrt(gathered[f"variance({field})"])
+        else:
+            values = gathered[measure.call].astype(np.float64)
+    present &= np.isfinite(values)
+    return MeasureColumn(np.where(present, values, 0.0), present)

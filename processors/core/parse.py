@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from keyword import iskeyword
 from typing import TypeVar
 
 from streamgauge.events.catalogue import Catalogue, FieldType
 from streamgauge.events.envelope import MAX_SEQUENCE_WINDOW, MIN_SEQUENCE_WINDOW, RESERVED_TYPE_PREFIX
 from streamgauge.events.mapping import EventMapping, MappingError, parse_mapping
-from streamgauge.processors.core.definition import Aggregate, Measure, MeasureKind, Pipeline, Threshold, TumblingWindow
+from streamgauge.processors.core.definition import Aggregate, Pipeline, Threshold, TumblingWindow
 from streamgauge.processors.core.expressions import Expression, Kind, compile_expression
+from streamgauge.processors.core.parse_measures import parse_measures
 from streamgauge.processors.core.toml_tables import PipelineFileError, Table, TomlFile
 
 __all__ = ["PipelineFileError", "parse_pipeline"]
@@ -47,12 +47,9 @@ _LATER_WINDOWS = {
     "tz": "windows aligned to a time zone are",
     "offset": "windows with an offset are",
 }
-_LATER_MEASURES = ("variance", "first", "last", "distinct", "quantile")
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _STREAM = re.compile(r"[A-Za-z0-9_.-]{1,128}")
-_CALL = re.compile(r"\s*([A-Za-z_]\w*)\s*\(\s*([^()\s]*)\s*\)\s*")
-_MEASURES: dict[str, MeasureKind] = {"count": "count", "sum": "sum", "min": "min", "max": "max", "mean": "mean"}
 
 NO_ID_WARNING = "without an id the producers' own retries are not removed"
 
@@ -189,7 +186,7 @@ def _aggregate(table: Table, fields: _Fields) -> Aggregate:
         window=_window(table.inner("window")),
         allowed_lateness_ms=table.duration("allowed_lateness", "0s"),
         where=None if where is None else fields.compile(table, "where", where),
-        measures=_measures(table.inner("measures"), fields),
+        measures=parse_measures(table.inner("measures"), fields.check),
         serve=table.boolean("serve", default=False),
     )
 
@@ -216,38 +213,6 @@ def _key(table: Table, fields: _Fields) -> tuple[str, ...]:
 def _window(table: Table) -> TumblingWindow:
     table.check_keys(("tumbling",), _LATER_WINDOWS)
     return TumblingWindow(table.duration("tumbling", least_ms=1))
-
-
-def _measures(table: Table, fields: _Fields) -> tuple[Measure, ...]:
-    if not table.values:
-        raise table.error(None, "measures: there must be at least one", 'Such as { events = "count()" }')
-    for name in table.values:
-        if not name.isidentifier() or not name.isascii() or iskeyword(name) or len(name) > 64:
-            raise table.error(name, "a measure's name must be one that expressions can use: letters, digits and _")
-    return tuple(_measure(table, name, fields) for name in table.values)
-
-
-def _measure(table: Table, name: str, fields: _Fields) -> Measure:
-    text = table.string(name)
-    match = _CALL.fullmatch(text)
-    if match is None:
-        raise table.error(
-            name, f"{text!r} is no measure", "Write a call of count, sum, min, max or mean, such as max(data.temp)"
-        )
-    function, path = match.groups()
-    if function in _LATER_MEASURES:
-        raise table.error(name, f"the measure {function} is not supported in this version")
-    kind = _MEASURES.get(function)
-    if kind is None:
-        raise table.error(name, f"unknown measure {function!r}", f"Known are {', '.join(_MEASURES)}")
-    if not path:
-        if kind != "count":
-            raise table.error(name, f"{function} needs a field", f"Such as {function}(data.temp)")
-        return Measure(name, kind, None, is_integer=True)
-    field_kind = fields.check(table, name, path)
-    if kind != "count" and field_kind not in ("integer", "number"):
-        raise table.error(name, f"{function} needs a number, and {path} is a {field_kind}")
-    return Measure(name, kind, path, is_integer=kind == "count" or (kind != "mean" and field_kind == "integer"))
 
 
 def _threshold(table: Table, aggregates: list[Aggregate]) -> Threshold:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +30,7 @@ class Slots:
         self.code = np.full(_FIRST_CAPACITY, -1, dtype=np.int64)
         self._columns: dict[str, SlotColumn] = {}
         self._fills: dict[str, float] = {}
+        self._on_free: list[Callable[[NDArray[np.int64]], None]] = []
         self._free = np.arange(_FIRST_CAPACITY - 1, 0, -1)
         self._free_count = _FIRST_CAPACITY - 1
         self._table = np.zeros(4 * _FIRST_CAPACITY, dtype=np.int64)
@@ -96,9 +99,15 @@ class Slots:
 
     def free(self, rows: NDArray[np.int64]) -> None:
         """Give rows back."""
+        for let_go in self._on_free:
+            let_go(rows)
         self.start[rows], self.code[rows] = _NOTHING, -1
         self._free[self._free_count : self._free_count + len(rows)] = rows
         self._free_count += len(rows)
+
+    def on_free(self, let_go: Callable[[NDArray[np.int64]], None]) -> None:
+        """Have `let_go` called with the rows that are about to be given back: for what is held beside the columns."""
+        self._on_free.append(let_go)
 
     def recode(self, moved: NDArray[np.int64]) -> None:
         """Give every row its key's new code, by old code."""

@@ -107,9 +107,9 @@ def test_an_overflow_is_told_before_anything_is_added() -> None:
     assert accumulators.reserve(fields, np.array([0]))
     accumulators.add(slots[[0]], fields, np.array([0]))
     assert not accumulators.reserve(fields, np.array([1]))
-    assert accumulators.overflows(fields, 1, int(slots[0])) == "data.x"
-    assert accumulators.overflows(fields, 1, int(slots[1])) is None
-    assert accumulators.overflows(fields, 0, 0) is None
+    assert accumulators.overflows(fields, 1, [int(slots[0])]) == "data.x"
+    assert accumulators.overflows(fields, 1, [int(slots[1])]) is None
+    assert accumulators.overflows(fields, 0, [0]) is None
 
 
 def test_the_bound_falls_when_large_panes_have_gone() -> None:
@@ -127,6 +127,6 @@ def test_the_smallest_integer_can_be_summed() -> None:
     accumulators, slots = accumulators_of("sum", integer=True)
     fields = a_field([-(2**63), 5], integer=True)
     assert not accumulators.reserve(fields, np.array([0]))
-    assert accumulators.overflows(fields, 0, int(slots[0])) is None
+    assert accumulators.overflows(fields, 0, [int(slots[0])]) is None
     accumulators.add(slots[[0, 0]], fields, np.arange(2))
     assert values_of(accumulators, slots[:1])["sum"] == [-(2**63) + 5]

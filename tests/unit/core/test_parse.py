@@ -85,6 +85,22 @@ def test_a_whole_file_is_read() -> None:
     assert pipeline.aggregate("daily") is daily and pipeline.aggregate("none") is None
 
 
+def test_every_measure_is_read_with_its_kind() -> None:
+    def of(call: str) -> Measure:
+        return parsed(GOOD.replace("min(data.count)", call)).aggregates[1].measures[1]
+
+    assert of("variance(data.count)") == Measure("low", "variance", "data.count", is_integer=False)
+    assert of("stddev( data.temp )") == Measure("low", "stddev", "data.temp", is_integer=False)
+    assert of("first(data.count)") == Measure("low", "first", "data.count", is_integer=True)
+    assert of("last(data.temp)") == Measure("low", "last", "data.temp", is_integer=False)
+    assert of("quantile(data.count,0.50)") == Measure(
+        "low", "quantile", "data.count", is_integer=False, parameter="0.50"
+    )
+    assert of("quantile(data.temp, 1)").call == "quantile(data.temp, 1)"
+    for field in ("data.station", "data.wet", "data.temp", "data.count", "subject"):
+        assert of(f"approx_distinct({field})") == Measure("low", "approx_distinct", field, is_integer=True)
+
+
 def test_what_is_left_out_has_its_default() -> None:
     pipeline = parsed()
     assert (pipeline.state_epoch, pipeline.max_w, pipeline.mapping, pipeline.warnings) == (1, 65_536, None, ())
@@ -149,7 +165,24 @@ MISTAKES = {
     "no measures": ('mean = "mean(data.count)"\nlow = "min(data.count)"\n', "", 22, "at least one"),
     "a measure that is no call": ("mean(data.count)", "data.count", 23, "is no measure"),
     "an unknown measure": ("min(data.count)", "median(data.count)", 24, "unknown measure 'median'"),
-    "a measure to come": ("min(data.count)", "variance(data.count)", 24, "not supported in this version"),
+    "a measure by another name": ("min(data.count)", "avg(data.count)", 24, "unknown measure 'avg'. Did you mean mean"),
+    "a measure of two fields": ("min(data.count)", "min(data.count, data.temp)", 24, "takes a field and nothing else"),
+    "a quantile of no number": (
+        "min(data.count)",
+        "quantile(data.count)",
+        24,
+        "which one. Such as quantile.data.count, 0",
+    ),
+    "a quantile of an empty one": ("min(data.count)", "quantile(data.count, )", 24, "needs to know which one"),
+    "a quantile beyond 1": ("min(data.count)", "quantile(data.count, 1.01)", 24, "from 0 to 1.*not 1.01"),
+    "a quantile in percent": ("min(data.count)", "quantile(data.count, 99)", 24, "from 0 to 1"),
+    "a negative quantile": ("min(data.count)", "quantile(data.count, -0.5)", 24, "from 0 to 1"),
+    "a quantile that is no number": ("min(data.count)", "quantile(data.count, nan)", 24, "from 0 to 1"),
+    "a quantile in powers": ("min(data.count)", "quantile(data.count, 1e-2)", 24, "from 0 to 1"),
+    "a quantile of many places": ("min(data.count)", "quantile(data.count, 0.1234567)", 24, "6 places at most"),
+    "a variance of a text": ("min(data.count)", "variance(data.station)", 24, "variance needs a number.*is a string"),
+    "a last text": ("min(data.count)", "last(data.station)", 24, "last needs a number"),
+    "a first boolean": ("min(data.count)", "first(data.wet)", 24, "first needs a number"),
     "a measure of nothing": ("min(data.count)", "min()", 24, "needs a field"),
     "a measure of a text": ("min(data.count)", "min(data.station)", 24, "is a string"),
     "a measure of an unknown field": ("min(data.count)", "min(data.cont)", 24, "unknown field"),
