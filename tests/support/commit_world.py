@@ -137,7 +137,7 @@ class ScriptedEngine:
     def apply(self, records: Sequence[StreamRecord]) -> Effects:
         effects = Effects()
         for record in records:
-            position = Position(int(record.sequence_number), 0)
+            position = Position(int(record.sequence_number), record.sub_sequence_number or 0)
             if self.position is not None and position <= self.position:
                 self.counters.redelivered += 1
                 continue
