@@ -27,6 +27,7 @@ _COMMANDS = {
     "process": "Process the stream: remove duplicates, aggregate, raise threshold events.",
     "results": "Show the panes of an aggregate.",
     "query": "Ask the archive in SQL.",
+    "lag": "Show how far each shard is processed, whatever host does it.",
     "audit": "Prove that what was acknowledged is archived, and is counted once.",
     "deliver": "Deliver the stream to the archive as Parquet (the local stack runs this).",
     "package": "Build the zip that the template's Lambda functions run.",
