@@ -52,6 +52,7 @@ class Mutation:
 
 _SESSION = "tests/behaviours/test_shard_session.py::"
 _STORE = "tests/behaviours/test_state_store.py::"
+_PERMISSIONS = "tests/integration/test_permissions.py::"
 _DYNAMODB = "tests/integration/test_dynamodb_state_store.py::"
 _RECEIVERS = "tests/behaviours/test_receivers.py::"
 _DECODERS = "tests/behaviours/test_decoders.py::"
@@ -322,5 +323,21 @@ MUTATIONS = (
             _THRESHOLDS + "test_a_clear_that_vanishes_is_taken_back_by_a_raise",
             _ENGINES + "test_raises_less_corrected_clears_are_the_crossings_of_the_final_panes",
         ),
+    ),
+    Mutation(
+        "functions' permissions, one missing",
+        (Edit("infra/template.yaml", "                  - kinesis:PutRecord\n", ""),),
+        (_PERMISSIONS + "test_no_call_lacks_its_permission",),
+    ),
+    Mutation(
+        "functions' permissions, one too many",
+        (
+            Edit(
+                "infra/template.yaml",
+                "                  - lambda:ListEventSourceMappings\n",
+                "                  - lambda:ListEventSourceMappings\n                  - lambda:GetFunction\n",
+            ),
+        ),
+        (_PERMISSIONS + "test_no_permission_is_there_for_nothing",),
     ),
 )

@@ -28,13 +28,16 @@ PROTECTIONS = {
     "cap on ticks",
     "re-run of the threshold machine",
     "take-back of a vanished clear",
+    "functions' permissions",
 }
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=[mutation.name for mutation in MUTATIONS])
 def test_a_mutation_still_applies_and_leaves_python(mutation: Mutation) -> None:
     for edit in mutation.edits:
-        ast.parse(edit.applied(ROOT))
+        text = edit.applied(ROOT)
+        if edit.path.endswith(".py"):
+            ast.parse(text)
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=[mutation.name for mutation in MUTATIONS])
