@@ -32,22 +32,24 @@ class InProcessAws:
         return boto3.client("events")
 
     def make(self) -> None:
-        for table, names in _TABLES.items():
-            self._make_table(table, names)
+        for table in _TABLES:
+            self.make_table(table)
         for bucket in _BUCKETS:
             self.s3.create_bucket(Bucket=bucket)
         self.events.create_event_bus(Name="thresholds")
 
     def clear(self) -> None:
         """Empty tables and buckets, for the next test."""
-        for table, names in _TABLES.items():
+        for table in _TABLES:
             self.dynamodb.delete_table(TableName=table)
-            self._make_table(table, names)
+            self.make_table(table)
         for bucket in _BUCKETS:
             for item in self.s3.list_objects_v2(Bucket=bucket).get("Contents", []):
                 self.s3.delete_object(Bucket=bucket, Key=item["Key"])
 
-    def _make_table(self, table: str, names: tuple[str, str]) -> None:
+    def make_table(self, table: str) -> None:
+        """Create one of the tables, empty."""
+        names = _TABLES[table]
         self.dynamodb.create_table(
             TableName=table,
             BillingMode="PAY_PER_REQUEST",

@@ -28,7 +28,12 @@ class Observed:
     """Logger, metrics and tracer of one sandbox."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self._log = Logger(utc=True, use_rfc3339=True)
+        self._log = Logger(
+            service=environment.get("POWERTOOLS_SERVICE_NAME") or _NAMESPACE,
+            level=environment.get("POWERTOOLS_LOG_LEVEL") or None,
+            utc=True,
+            use_rfc3339=True,
+        )
         self._namespace = environment.get("POWERTOOLS_METRICS_NAMESPACE") or _NAMESPACE
         self._tracer: Tracer | None = None
         if environment.get("AWS_XRAY_DAEMON_ADDRESS"):
