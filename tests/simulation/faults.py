@@ -40,6 +40,8 @@ class Kind(StrEnum):
     DOUBLE = "invoked twice at once"
     BISECT = "bisected"
     FAILS = "invocation fails"
+    SLOW = "applies slowly"
+    """The time of an invocation does not suffice for its batch."""
     CLOCK = "clock steps"
     STOPPED = "reshards while stopped"
     """All workers are down while the stream is resharded."""
@@ -128,7 +130,7 @@ def _both(steps: list[str]) -> list[str]:
 def _cells() -> list[tuple[Kind, str]]:
     calls = [step for step in _COMMIT_STEPS if step in COMPONENTS]
     places: dict[Kind, list[str]] = {
-        Kind.CRASH: _both([*_READING, *_COMMIT_STEPS, *_ARCHIVING, "put"]),
+        Kind.CRASH: _both([*_READING, *_COMMIT_STEPS, *_ARCHIVING, "put", "tick"]),
         Kind.UPGRADE: ["commit.before", "commit.after", "deliver_events.before"],
         Kind.UNAVAILABLE: [
             f"{step}.before" for step in [*calls, *_READING, *_ARCHIVING, "archive_read", "put", "list"]
@@ -136,7 +138,7 @@ def _cells() -> list[tuple[Kind, str]]:
         Kind.ANSWER_LOST: [f"{step}.after" for step in [*calls, *_ARCHIVING, "put"] if step != "snapshot"],
         Kind.OUTAGE: ["commit.before", "deliver_archive.before", "deliver_events.before", "deliver_panes.before"]
         + ["read.before", "put.before"],
-        Kind.PAUSE: _both([*_READING, *_COMMIT_STEPS, *_ARCHIVING]),
+        Kind.PAUSE: _both([*_READING, *_COMMIT_STEPS, *_ARCHIVING, "tick"]),
         Kind.STEAL: _both([*_READING, *[step for step in _COMMIT_STEPS if step not in _OPENING]]),
         Kind.SPLIT: [*_both(_RESHARDED_AT), "claim.before", "seal.before", "seal.after"],
         Kind.MERGE: [*_both(_RESHARDED_AT), "claim.before", "seal.before", "seal.after"],
@@ -153,6 +155,7 @@ def _cells() -> list[tuple[Kind, str]]:
         Kind.DOUBLE: ["invoke.before"],
         Kind.BISECT: ["invoke.before"],
         Kind.FAILS: ["invoke.before", "invoke.after"],
+        Kind.SLOW: ["invoke.before"],
         Kind.CLOCK: ["commit.before", "read.before", "put.before"],
         **{kind: ["event.before"] for kind in _INPUTS},
     }

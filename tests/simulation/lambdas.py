@@ -1,25 +1,21 @@
-"""Lambda's event source for one shard, and the containers that it invokes, sometimes twice at once."""
+"""Lambda's event source for one shard: it invokes whichever container is idle, sometimes two of them at once."""
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simulation.actor import Actor
-from simulation.board import Crash
 from simulation.faults import Kind
+from simulation.functions import TIMEOUT_MS
 from simulation.pipelines import STREAM
 from streamgauge.events.position import Position
 from streamgauge.events.records import Shard, StreamRecord
-from streamgauge.processors.commit.claim_watch import ClaimWatch
-from streamgauge.processors.commit.ports import Backpressure, Fenced, ParentBehind, StoreUnavailable
-from streamgauge.processors.commit.session import ShardSession
 
 if TYPE_CHECKING:
     from simulation.world import World
 
-__all__ = ["Poller"]
+__all__ = ["Invocation", "Poller"]
 
 
 @dataclass
@@ -30,80 +26,12 @@ class Invocation:
     answered: bool = False
 
 
-class Container(Actor):
-    """A sandbox: it claims the shard on a cold start and after a conflict, applies a batch, commits, and answers."""
-
-    def __init__(self, world: World, shard: Shard, index: int) -> None:
-        super().__init__(world, f"container {shard.shard_id} {index}")
-        self.shard = shard
-        self.working_on: Shard | None = shard
-        self.version = 1
-        self._session: ShardSession | None = None
-        self._cold_starts = 0
-        self._watch = ClaimWatch(lambda: self.clock.now_ms / 1_000)
-
-    def lose_memory(self) -> None:
-        self._session = None
-
-    def restart(self, *, upgrade: bool) -> None:
-        if upgrade:
-            self.version = 2
-
-    def claim(self) -> bool:
-        """Cold start; whether the shard is ours."""
-        self._cold_starts += 1
-        owner = f"{self.name}/{self._cold_starts}"
-        self._session = None
-        with suppress(Fenced, ParentBehind, StoreUnavailable):
-            self._session = self.world.open_session(self.shard, owner=owner, version=self.version, watch=self._watch)
-        return self._session is not None
-
-    def invoke(self, poller: Poller, invocation: Invocation) -> None:
-        """Run the function over a batch; its answer, if it gives one, reaches the poller."""
-        succeeded = False
-        try:
-            self.board.reach("invoke.before")
-            succeeded = not self.board.take_note(Kind.FAILS) and self._handle(invocation.batch)
-            self.board.reach("invoke.after")
-            if self.board.take_note(Kind.FAILS):
-                succeeded = False
-        except Crash:
-            # The poller hears of it.
-            self.clock.after(self.rng.randrange(50, 400), lambda: poller.answer(invocation, ok=False))
-            raise
-        poller.answer(invocation, ok=succeeded)
-
-    def _handle(self, batch: list[StreamRecord]) -> bool:
-        last = int(batch[-1].sequence_number)
-        if self._session is None and not self.claim():
-            return self._covers(last)
-        session = self._session
-        assert session is not None
-        try:
-            self.board.reach("apply.before")
-            session.apply(batch)
-            self.board.reach("apply.after")
-            committed = session.commit()
-        except Fenced:
-            self._session = None
-            # Another invocation of the batch may have done its work, or a child.
-            return self._covers(last)
-        except (Backpressure, StoreUnavailable):
-            return False
-        return committed is not None and committed.sequence_number >= last
-
-    def _covers(self, last: int) -> bool:
-        row = self.world.store.row(self.shard.shard_id)
-        return row is not None and row.position is not None and row.position.sequence_number >= last
-
-
 class Poller(Actor):
     """Reads one shard and invokes containers, a batch at a time; a batch that failed comes again, perhaps in halves."""
 
     def __init__(self, world: World, shard: Shard) -> None:
         super().__init__(world, f"poller {shard.shard_id}")
         self.shard = shard
-        self.containers = [Container(world, shard, index) for index in range(2)]
         self.is_over = False
         self._has_begun = False
         self._is_hasty = self.rng.random() < 0.2
@@ -171,7 +99,7 @@ class Poller(Actor):
         return records
 
     def _invoke(self) -> None:
-        idle = [container for container in self.containers if not container.is_busy and not container.is_down]
+        idle = [each for each in self.world.containers if not each.is_busy and not each.is_down]
         if not idle:
             return
         self._tries += 1
@@ -181,23 +109,24 @@ class Poller(Actor):
         invocation = self._waiting = Invocation(batch)
         container = self.rng.choice(idle)
         container.after(self.rng.randrange(1, 60), lambda: container.invoke(self, invocation))
-        if self.board.take_note(Kind.DOUBLE) or self.rng.random() < 0.03:
-            other = self.containers[1 - self.containers.index(container)]
-            if not other.is_down:
-                other.after(self.rng.randrange(1, 60), lambda: other.invoke(self, Invocation(batch)))
+        if len(idle) > 1 and (self.board.take_note(Kind.DOUBLE) or self.rng.random() < 0.03):
+            other = self.rng.choice([each for each in idle if each is not container])
+            other.after(self.rng.randrange(1, 60), lambda: other.invoke(self, Invocation(batch)))
         # The function's time-out: the poller goes on without it, and a paused container may go on as well.
-        self.after(5_000, lambda: self.answer(invocation, ok=False))
+        first = batch[0].sequence_number
+        self.after(TIMEOUT_MS, lambda: self.answer(invocation, failed_from=first))
 
-    def answer(self, invocation: Invocation, *, ok: bool) -> None:
+    def answer(self, invocation: Invocation, *, failed_from: str | None) -> None:
         """What came of an invocation; only the first answer of the one that is waited for counts."""
         if invocation.answered or self._waiting is not invocation:
             return
         invocation.answered = True
         self._waiting = None
-        if not ok:
+        numbers = [record.sequence_number for record in invocation.batch]
+        done = len(numbers) if failed_from is None else numbers.index(failed_from)
+        if not done:
             return
-        done = invocation.batch[-1].sequence_number
-        self.world.note_checkpoint(self.shard.shard_id, Position(int(done), 0))
-        self._last = done
-        self._batch = self._batch[len(invocation.batch) :]
+        self._last = numbers[done - 1]
+        self.world.note_checkpoint(self.shard.shard_id, Position(int(self._last), 0))
+        self._batch = self._batch[done:]
         self._tries = 0

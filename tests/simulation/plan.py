@@ -16,7 +16,7 @@ Host = Literal["puller", "kcl", "lambda"]
 _REACHED = {
     **dict.fromkeys(("create", "list", "range", "seal", "reduce", "store_failed", "store_late"), 2),
     **dict.fromkeys(("deliver_events", "snapshot", "renew", "object", "claim"), 3),
-    **dict.fromkeys(("deliver_panes", "checkpoint"), 4),
+    **dict.fromkeys(("deliver_panes", "checkpoint", "tick"), 4),
     **dict.fromkeys(("apply", "put_snapshot", "commit", "invoke"), 8),
     **dict.fromkeys(("read", "put", "archive_read", "deliver_archive"), 14),
     "event": 18,
@@ -24,7 +24,7 @@ _REACHED = {
 """About how often a small world reaches a step while faults may strike."""
 _OTHERS = (0, 5, 11)
 """So many faults beside the first one have a seed, the next, and the one after that."""
-_SELDOM = frozenset({"list", "seal", "invoke", "reduce", "checkpoint", "renew"})
+_SELDOM = frozenset({"list", "seal", "invoke", "tick", "reduce", "checkpoint", "renew"})
 _DECK = [
     (kind, place)
     for kind, place in CELLS
@@ -67,7 +67,7 @@ def make_plan(seed: int) -> Plan:
     faults += _enabling(rng, steps)
     kinds = {kind for kind, _ in cells}
     host: Host = rng.choice(("puller", "kcl", "lambda"))
-    if "invoke" in steps and (_step(place) == "invoke" or rng.random() < 0.5):
+    if steps & {"invoke", "tick"} and (_step(place) in ("invoke", "tick") or rng.random() < 0.5):
         host = "lambda"
     elif {Kind.STEAL, Kind.STOPPED} & kinds or steps & {"checkpoint", "renew"}:
         host = rng.choice(("puller", "kcl"))

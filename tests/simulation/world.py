@@ -13,8 +13,9 @@ from simulation.board import Board, StreamFaults
 from simulation.clock import START_MS, Clock
 from simulation.closed_shards import ClosedShards
 from simulation.faults import Kind, PlannedFault
+from simulation.functions import Container, TickFunction
 from simulation.inputs import Attempt
-from simulation.lambdas import Container, Poller
+from simulation.lambdas import Poller
 from simulation.pipelines import STREAM, make_pipeline
 from simulation.plan import Plan
 from simulation.producing import Producer
@@ -74,6 +75,9 @@ class World:
 
         self.pace_ms = max(10, plan.span_ms * plan.producers // plan.events)
         self.batch_records = self._rng.choice((2, 5, 20, 1_000))
+        if plan.events > 100:
+            # Else reading them all takes longer than a healed world may.
+            self.batch_records = max(20, self.batch_records)
         self.commit_every = self._rng.choice((1, 1, 2, 4))
         self._read_ms = self._rng.choice((400, 700, 1_200))
 
@@ -94,7 +98,12 @@ class World:
         self.archivers = [Archiver(self, index) for index in range(plan.deliverers)]
         self.workers: list[Worker] = []
         self.pollers: dict[str, Poller] = {}
-        if plan.host != "lambda":
+        self.containers: list[Container] = []
+        if plan.host == "lambda":
+            sandboxes = Random(f"{plan.seed} sandboxes").choice((2, 3, 4))
+            self.containers = [Container(self, index) for index in range(sandboxes)]
+            self.tick_function = TickFunction(self)
+        else:
             self.workers = [Worker(self, index) for index in range(plan.workers)]
         self.resharded()
         self._bind_faults()
@@ -126,7 +135,17 @@ class World:
         states = self.model.describe(STREAM, now_ms=self.stream_ms).shards.values()
         return [Shard(state.shard_id, state.hash_range, state.parents) for state in states]
 
-    def open_session(self, shard: Shard, *, owner: str, version: int, watch: ClaimWatch | None) -> ShardSession:
+    abandoned_after_s = _ABANDONED_S
+
+    def open_session(
+        self,
+        shard: Shard,
+        *,
+        owner: str,
+        version: int,
+        watch: ClaimWatch | None,
+        seen_version: int | None = None,
+    ) -> ShardSession:
         """Open a shard as every host does; `version` is that of the code.
 
         Raises
@@ -155,6 +174,7 @@ class World:
             now_ms=lambda: self.clock.now_ms,
             engine=core_engine(self.arn),
             limits=OutboxLimits(max_entries=60),
+            seen_version=seen_version,
             parents=Parents(ClosedShards(self), watch, abandoned_after_s=_ABANDONED_S),
         )
 
@@ -188,7 +208,9 @@ class World:
             archiver.flush()
         for worker in self.workers:
             worker.close()
-        self._deliver_rest()
+        if self.plan.host != "lambda":
+            # There every shard's last tick has seen to it.
+            self._deliver_rest()
 
     def _rest(self, when: str) -> None:
         deadline_ms = self.clock.now_ms + _HEAL_MS
@@ -210,6 +232,8 @@ class World:
             reached = row.position.sequence_number if row and row.position else -1
             if shard.log.end and reached < int(shard.log.at(shard.log.end - 1).sequence_number):
                 yield f"{shard.shard_id} is committed up to {reached}"
+        if self.plan.host == "lambda":
+            yield from self._unbegun()
         for poller in self.pollers.values():
             if not poller.is_idle:
                 yield f"{poller.name} still has a batch"
@@ -219,6 +243,15 @@ class World:
             for run in worker.runs.values():
                 if run.session.outbox_entries:
                     yield f"{run.session.outbox_entries} entries of {run.shard.shard_id} are not delivered"
+
+    def _unbegun(self):
+        rows = {row.shard.shard_id: row for row in self.store.rows()}
+        for shard in self.listed_shards():
+            row = rows.get(shard.shard_id)
+            parents = [rows.get(parent) for parent in shard.parents]
+            leave_nothing = all(parent and parent.sealed and parent.snapshot_sha256 is None for parent in parents)
+            if not leave_nothing and (row is None or row.snapshot_sha256 is None):
+                yield f"{shard.shard_id} has not inherited yet"
 
     def _deliver_rest(self) -> None:
         """What a fenced or crashed owner left in an outbox leaves with whoever opens the shard next."""
@@ -274,11 +307,12 @@ class World:
         """Somebody else claims the shard on which the current actor works."""
         victim = self.current
         if isinstance(victim, Container):
-            poller = self.pollers[victim.shard.shard_id]
-            rivals = [rival for rival in poller.containers if rival is not victim and self._is_free(rival)]
-            for rival in rivals[:1]:
-                rival.act(rival.claim)
-            return bool(rivals)
+            taken = victim.working_on
+            rivals = [rival for rival in self.containers if rival is not victim and self._is_free(rival)]
+            if taken is None or not rivals:
+                return False
+            rivals[0].act(lambda: rivals[0].steal(taken))
+            return True
         if not isinstance(victim, Worker) or victim.working_on is None:
             return False
         shard = victim.working_on
