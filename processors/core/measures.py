@@ -95,7 +95,8 @@ class Accumulators:
     ) -> dict[str, SlotColumn]:
         """As `add`, and returns what `gather` would give for each event's pane right after the event."""
         after = self._tallies.correct(slots, fields, rows)
-        rounds = list(in_rounds(slots)) if self._summaries else []
+        # One without an event gives the columns their names where there are none at all.
+        rounds = [slots[:0], *in_rounds(slots)]
         for summary in self._summaries:
             present = fields[summary.field].present[rows]
             parts: list[dict[str, SlotColumn]] = []
@@ -103,8 +104,8 @@ class Accumulators:
                 there = picked[present[picked]]
                 summary.add(slots[there], fields, rows[there])
                 parts.append(summary.results(slots[picked]))
-            order = np.argsort(np.concatenate([np.zeros(0, dtype=np.int64), *rounds]))
-            after |= {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]} if parts else {}
+            order = np.argsort(np.concatenate(rounds))
+            after |= {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
         return after
 
     def gather(self, slots: NDArray[np.int64]) -> dict[str, SlotColumn]:
