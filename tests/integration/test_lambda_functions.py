@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -382,3 +383,24 @@ def test_importing_the_handlers_does_nothing_but_import() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={})
     assert (out.stdout.strip(), out.stderr) == ("[]", "")
+
+
+def test_where_there_is_a_daemon_invocations_are_traced() -> None:
+    """In a process of its own: tracing wraps botocore."""
+    code = (
+        "import os; from streamgauge.processors.hosts.aws_lambda.observed import Observed\n"
+        "with Observed(os.environ).segment('batch'): pass"
+    )
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(("127.0.0.1", 0))
+        daemon.settimeout(30)
+        environment = {
+            "AWS_XRAY_DAEMON_ADDRESS": f"127.0.0.1:{daemon.getsockname()[1]}",
+            "LAMBDA_TASK_ROOT": "/var/task",
+            "_X_AMZN_TRACE_ID": f"Root=1-{'5' * 8}-{'a' * 24};Parent={'b' * 16};Sampled=1",
+        }
+        subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+        header, _, body = daemon.recv(65_536).partition(b"\n")
+    traced = json.loads(body)
+    assert json.loads(header)["format"] == "json"
+    assert (traced["name"], traced["trace_id"]) == ("## batch", f"1-{'5' * 8}-{'a' * 24}")

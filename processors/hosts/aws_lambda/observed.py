@@ -39,7 +39,7 @@ class Observed:
         if environment.get("AWS_XRAY_DAEMON_ADDRESS"):
             from aws_lambda_powertools.tracing import Tracer  # noqa: PLC0415 - dear, and of no use without a daemon
 
-            self._tracer = Tracer()
+            self._tracer = Tracer(patch_modules=("botocore",))
 
     def begin(self, request_id: str, *, is_cold: bool) -> None:
         """The lines from now on are about this invocation."""
