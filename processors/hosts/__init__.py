@@ -1,1 +1,1 @@
-"""What drives shard sessions: the local loop; Lambda and the KCL later."""
+"""What drives shard sessions: the local loop, Lambda, the KCL; and what they share."""
