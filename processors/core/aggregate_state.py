@@ -14,11 +14,13 @@ from streamgauge.processors.core.container import Column, Columns, SnapshotError
 from streamgauge.processors.core.counters import AggregateCounters
 from streamgauge.processors.core.definition import Aggregate, Pipeline
 from streamgauge.processors.core.effects import PaneBatch
+from streamgauge.processors.core.floors import Floors
 from streamgauge.processors.core.keys import Key, KeyTable
+from streamgauge.processors.core.pane_kinds import new_panes
+from streamgauge.processors.core.panes import Placed, WindowEvents
 from streamgauge.processors.core.slots import Slots
-from streamgauge.processors.core.thresholds import Crossing, Rule
+from streamgauge.processors.core.thresholds import RULE_PREFIX, Crossing, Rule
 from streamgauge.processors.core.watermark import NEVER, Timeline
-from streamgauge.processors.core.windows import REVISION, Panes, WindowEvents
 
 __all__ = ["AggregateState", "Applied", "Selection"]
 
@@ -32,7 +34,7 @@ class Selection(NamedTuple):
     passed : bool, shape (n,), or None where there is no filter
     codes : int64, shape (n,)
     fields
-        The batch's, and what its accumulators need beside them.
+        The batch's, and what the measures need besides.
     """
 
     passed: NDArray[np.bool_] | None
@@ -65,7 +67,7 @@ class AggregateState:
         self._forget_above = _FORGOTTEN_KEYS_MIN
         self._keys = KeyTable(aggregate.key)
         self._slots = Slots()
-        self._panes = Panes(aggregate, self._keys, self._slots)
+        self._panes = new_panes(aggregate, self._keys, self._slots)
         self._rules = [
             Rule(pipeline, aggregate, threshold, keys=self._keys, slots=self._slots, panes=self._panes)
             for threshold in pipeline.thresholds
@@ -75,19 +77,22 @@ class AggregateState:
     def select(self, batch: EventBatch) -> Selection:
         """Look at all events of a batch."""
         where, n = self._aggregate.where, len(batch)
-        passed = None if where is None else where.evaluate(batch.fields, n)
-        return Selection(passed, self._keys.codes(batch.fields, n), self._panes.accumulators.prepare(batch))
+        return Selection(
+            passed=None if where is None else where.evaluate(batch.fields, n),
+            codes=self._keys.codes(batch.fields, n),
+            fields=self._panes.accumulators.prepare(batch),
+        )
 
     def reserve(self, batch: EventBatch, rows: NDArray[np.int64]) -> bool:
         """Whether the events at `rows` can be applied for certain without a sum of integers leaving 64 bits."""
-        return self._panes.accumulators.reserve(batch.fields, rows)
+        return self._panes.reserve(batch.fields, rows)
 
     def overflows(self, batch: EventBatch, row: int, selection: Selection, closed_to_ms: int) -> str | None:
         """The field whose sum of integers the event at `row`, applied next, would take out of 64 bits."""
         if selection.passed is not None and not selection.passed[row]:
             return None
-        slot = self._panes.slot_for(int(batch.time_ms[row]), int(selection.codes[row]), closed_to_ms)
-        return None if slot is None else self._panes.accumulators.overflows(batch.fields, row, [slot])
+        placed = Placed(row, int(batch.time_ms[row]), int(selection.codes[row]), closed_to_ms)
+        return self._panes.overflows(selection.fields, placed)
 
     def apply(self, batch: EventBatch, rows: NDArray[np.int64], selection: Selection, timeline: Timeline) -> Applied:
         """Apply the accepted events at `rows`, which make up the events of `timeline`."""
@@ -97,29 +102,33 @@ class AggregateState:
             self._counters.filtered += len(rows) - int(np.count_nonzero(passed))
             rows, steps, closed_to_ms = rows[passed], steps[passed], closed_to_ms[passed]
         events = WindowEvents(batch.time_ms[rows], selection.codes[rows], steps, closed_to_ms, rows, selection.fields)
-        emission, too_late = self._panes.apply(events, timeline.watermarks)
-        self._counters.late += len(too_late)
-        self._counters.applied += len(rows) - len(too_late)
+        emission, too_late = self._panes.apply(events, timeline)
+        in_part = int(np.count_nonzero(too_late.in_part))
+        self._counters.late += len(too_late.which) - in_part
+        self._counters.late_in_part += in_part
+        self._counters.applied += len(rows) - len(too_late.which) + in_part
         panes, crossings = None, []
         if emission is not None:
             m = len(emission)
-            self._counters.corrections += int(np.count_nonzero(~emission.closing & (emission.revision[:m] > 1)))
-            panes = self._panes.batch(emission)
+            again = ~emission.closing & (emission.rows.revision[:m] > 1)
+            self._counters.corrections += len(np.unique(emission.steps[again]))
+            panes = self._panes.batch(emission.rows, emission.measures, m)
             # By row, then by rule: a row's decisions belong together.
             crossings = [crossing for rule in self._rules for crossing in rule.read(emission)]
             crossings.sort(key=lambda crossing: crossing.row)
         self._let_go(int(timeline.watermarks[-1]) if len(timeline.watermarks) else NEVER)
-        starts = self._panes.starts_of(events.times_ms[too_late])
-        late = zip(rows[too_late].tolist(), steps[too_late].tolist(), starts.tolist(), strict=True)
+        which = too_late.which
+        late = zip(rows[which].tolist(), steps[which].tolist(), too_late.start_ms.tolist(), strict=True)
         return Applied(panes, crossings, list(late))
 
     def key_of(self, selection: Selection, row: int) -> Key:
         """The key of the event at `row`."""
         return self._keys.key(int(selection.codes[row]))
 
-    def open_panes(self) -> PaneBatch:
+    def open_panes(self, floors: Floors) -> PaneBatch:
         """The panes of open windows, by window and key."""
-        return self._panes.batch(self._panes.standing(self._panes.open_slots()))
+        rows = self._panes.open_rows(floors)
+        return self._panes.batch(rows, self._panes.accumulators.measures(rows.gathered), len(rows))
 
     def _let_go(self, watermark_ms: int) -> None:
         for slots in self._panes.expired(watermark_ms):
@@ -130,14 +139,14 @@ class AggregateState:
     def forget_keys(self) -> None:
         """Forget keys that no pane and no rule needs, if they are many. No `Selection` outlives this."""
         if len(self._keys) > self._forget_above:
-            live = self._live_keys()
-            self._slots.recode(self._keys.keep(live))
+            self._panes.recode(self._keys.keep(self._live_keys()))
             # Twice what is live: looking at all keys costs no more than their coming did.
             self._forget_above = _FORGOTTEN_KEYS_MIN + 2 * len(self._keys)
 
     def _live_keys(self) -> NDArray[np.bool_]:
         live = self._keys.used()
-        live[self._slots.code[self._slots.used()]] = True
+        for _, slots, _ in self._panes.tables():
+            live[slots.code[slots.used()]] = True
         return live
 
     def columns(self) -> dict[str, Column]:
@@ -148,17 +157,19 @@ class AggregateState:
         codes, keys = codes[order], [keys[place] for place in order]
         place = np.zeros(len(self._keys), dtype=np.int64)
         place[codes] = np.arange(len(codes))
-        slots = self._slots.used()
-        at, starts = place[self._slots.code[slots]], self._slots.start[slots]
-        by_window = np.lexsort((at, starts))
-        slots, at, starts = slots[by_window], at[by_window], starts[by_window]
         columns: dict[str, Column] = {
             f"key.{field}": [key[part] for key in keys] for part, field in enumerate(self._aggregate.key)
         }
         columns |= {f"flag.{name}": self._keys.flags(name)[codes] for name in self._keys.flag_names()}
-        columns |= {"pane.key": at, "pane.start": starts}
-        columns |= {f"pane.{name}": self._slots.column(name)[slots] for name in self._slots.names()}
-        return columns | self._panes.accumulators.columns(slots)
+        for prefix, table, accumulators in self._panes.tables():
+            slots = table.used()
+            at, starts = place[table.code[slots]], table.start[slots]
+            by_window = np.lexsort((at, starts))
+            slots = slots[by_window]
+            columns |= {f"{prefix}.key": at[by_window], f"{prefix}.start": starts[by_window]}
+            columns |= {f"{prefix}.{name}": table.column(name)[slots] for name in table.names()}
+            columns |= {f"{prefix}.{name}": column for name, column in accumulators.columns(slots).items()}
+        return columns
 
     def restore(self, columns: Columns, watermark_ms: int) -> None:
         """Fill the empty state with what `columns` returned; a rule that it does not know begins from nothing."""
@@ -168,13 +179,17 @@ class AggregateState:
             column = columns.get(f"flag.{name}")
             if isinstance(column, np.ndarray):
                 self._keys.flags(name)[codes] = column
-        slots = self._slots.create(integers(columns, "pane.start"), codes[integers(columns, "pane.key")])
-        required = {REVISION, *self._panes.accumulators.names}
-        for name in self._slots.names():
-            column = columns.get(f"pane.{name}")
-            if isinstance(column, np.ndarray):
-                self._slots.column(name)[slots] = column
-            elif name in required:
-                raise SnapshotError(f"the column {name!r} is missing", where=f"aggregate {self._aggregate.name!r}")
+        for prefix, table, accumulators in self._panes.tables():
+            slots = table.create(integers(columns, f"{prefix}.start"), codes[integers(columns, f"{prefix}.key")])
+            for name in table.names():
+                column = columns.get(f"{prefix}.{name}")
+                if isinstance(column, np.ndarray):
+                    table.column(name)[slots] = column
+                elif not name.startswith(RULE_PREFIX):
+                    raise SnapshotError(
+                        f"the column {prefix}.{name} is missing", where=f"aggregate {self._aggregate.name!r}"
+                    )
+            below = f"{prefix}."
+            beside = {name.removeprefix(below): column for name, column in columns.items() if name.startswith(below)}
+            accumulators.restore(beside, slots)
         self._panes.index(watermark_ms)
-        self._panes.accumulators.restore(columns, slots)

@@ -19,6 +19,9 @@ __all__ = ["AggregateCounters", "Counters"]
 class AggregateCounters(msgspec.Struct):
     """Events of one aggregate. ``corrections`` are applied events that changed a pane already emitted.
 
+    ``late`` are events that all their windows have lost; ``late_in_part`` are applied ones that some of their hopping
+    windows have lost. Both are stored as late events.
+
     ``accepted_before`` is what the shard had accepted when the aggregate was added to the pipeline: 0 for those that
     were there from the beginning.
     """
@@ -28,6 +31,7 @@ class AggregateCounters(msgspec.Struct):
     filtered: int = 0
     late: int = 0
     corrections: int = 0
+    late_in_part: int = 0
 
 
 class Counters(msgspec.Struct):

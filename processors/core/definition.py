@@ -8,19 +8,23 @@ from typing import Literal
 from streamgauge.events.catalogue import Catalogue
 from streamgauge.events.mapping import EventMapping
 from streamgauge.processors.core.expressions import Expression
+from streamgauge.processors.core.window_kinds import HoppingWindow, SessionWindow, TumblingWindow, Window
 
-__all__ = ["Aggregate", "Measure", "MeasureKind", "Pipeline", "Threshold", "TumblingWindow"]
+__all__ = [
+    "Aggregate",
+    "HoppingWindow",
+    "Measure",
+    "MeasureKind",
+    "Pipeline",
+    "SessionWindow",
+    "Threshold",
+    "TumblingWindow",
+    "Window",
+]
 
 MeasureKind = Literal[
     "count", "sum", "min", "max", "mean", "variance", "stddev", "first", "last", "approx_distinct", "quantile"
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class TumblingWindow:
-    """Windows of `size_ms`, aligned to the epoch: an event at t belongs to the one that starts at t - t % size."""
-
-    size_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ class Aggregate:
 
     name: str
     key: tuple[str, ...]
-    window: TumblingWindow
+    window: Window
     allowed_lateness_ms: int
     where: Expression | None
     measures: tuple[Measure, ...]

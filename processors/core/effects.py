@@ -78,7 +78,11 @@ class FailedEvent:
 
 @dataclass(frozen=True, slots=True)
 class LateEvent:
-    """An accepted event past the allowed lateness of `aggregate`: counted, kept, not applied."""
+    """An accepted event past the allowed lateness of `aggregate`: counted, kept, not applied.
+
+    Of hopping windows it may have missed the earlier ones only: the last of these begins at `window_start_ms`, and to
+    the later ones it was applied.
+    """
 
     position: Position
     aggregate: str

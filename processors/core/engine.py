@@ -92,7 +92,8 @@ class Engine:
 
     def open_panes(self) -> list[PaneBatch]:
         """Panes of windows that the watermark has not reached the end of, as they stand: revision 0, never emitted."""
-        return [panes for aggregate in self._aggregates if len(panes := aggregate.open_panes())]
+        floors = self._watermark.floors
+        return [panes for aggregate in self._aggregates if len(panes := aggregate.open_panes(floors))]
 
     def apply(self, records: Sequence[StreamRecord]) -> Effects:
         """Apply records in stream order.

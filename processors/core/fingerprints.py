@@ -22,7 +22,7 @@ def _aggregate(aggregate: Aggregate) -> _Definition:
     return {
         "name": aggregate.name,
         "key": ", ".join(aggregate.key),
-        "window": f"tumbling {aggregate.window.size_ms} ms",
+        "window": str(aggregate.window),
         "allowed_lateness": f"{aggregate.allowed_lateness_ms} ms",
         "where": "none" if aggregate.where is None else aggregate.where.text,
         "measures": ", ".join(

@@ -61,6 +61,10 @@ class Floors:
     def _find(self, key: int) -> int:
         return next((floor.closed_to_ms for floor in self._floors if key in floor.hash_range), NEVER)
 
+    def copy(self) -> Floors:
+        """As they are now."""
+        return Floors(self._floors)
+
     def drop(self, watermark_ms: int) -> None:
         """Let go of the floors that the watermark has passed: they decide nothing any more."""
         kept = [floor for floor in self._floors if floor.closed_to_ms > watermark_ms]

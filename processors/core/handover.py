@@ -32,10 +32,13 @@ from streamgauge.processors.core.shard_state import (
     new_watermark,
     state_columns,
 )
-from streamgauge.processors.core.summaries import SKETCH_PREFIX, pages_within
+from streamgauge.processors.core.summaries import is_page_column, pages_within
 from streamgauge.processors.core.watermark import Watermark
 
 __all__ = ["ParentState", "inherit", "split_outbox"]
+
+_ROW_TABLES = ("pane", "slice")
+"""The tables of an aggregate's columns that have a row per key and window; all other columns have one per key."""
 
 
 class ParentState(NamedTuple):
@@ -122,18 +125,23 @@ def _within(columns: Columns, aggregate: Aggregate, hash_range: HashRange) -> Co
     """An aggregate's columns without the keys whose partition key hashes elsewhere, and without their panes."""
     field = KeyTable(aggregate.key).partition_field
     inside = _inside(texts(columns, f"key.{field}"), hash_range)
-    key_of_pane = integers(columns, "pane.key")
-    kept = inside[key_of_pane]
+    rows = {prefix: integers(columns, f"{prefix}.key") for prefix in _ROW_TABLES if f"{prefix}.key" in columns}
     chosen: dict[str, Column] = {}
     for name, column in columns.items():
-        if name.startswith(SKETCH_PREFIX):
+        prefix = name.partition(".")[0]
+        if prefix in rows and is_page_column(name.removeprefix(f"{prefix}.")):
             continue
+        kept = inside[rows[prefix]] if prefix in rows else inside
         if isinstance(column, np.ndarray):
-            chosen[name] = column[kept if name.startswith("pane.") else inside]
+            chosen[name] = column[kept]
         else:
-            chosen[name] = list(itertools.compress(texts(columns, name), inside.tolist()))
-    chosen["pane.key"] = (np.cumsum(inside) - 1)[key_of_pane[kept]]
-    return chosen | pages_within(columns, kept)
+            chosen[name] = list(itertools.compress(texts(columns, name), kept.tolist()))
+    place = np.cumsum(inside) - 1
+    for prefix, of_row in rows.items():
+        chosen[f"{prefix}.key"] = place[of_row[inside[of_row]]]
+        pages = pages_within(columns_below(columns, f"{prefix}."), inside[of_row])
+        chosen |= {f"{prefix}.{name}": column for name, column in pages.items()}
+    return chosen
 
 
 def _inside(partition_keys: Sequence[str], hash_range: HashRange) -> NDArray[np.bool_]:

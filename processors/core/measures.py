@@ -9,7 +9,7 @@ finite number.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,14 +38,12 @@ class Accumulators:
         As the aggregate defines them.
     slots
         The pane rows; the accumulators become columns of it, or stand beside it and go when its rows go.
-    combined
-        Whether any of the panes may be merged with each other.
     """
 
-    def __init__(self, measures: Sequence[Measure], slots: Slots, *, combined: bool = False) -> None:
+    def __init__(self, measures: Sequence[Measure], slots: Slots) -> None:
         self._measures = tuple(measures)
         self._slots = slots
-        self._tallies = Tallies(measures, slots, combined=combined)
+        self._tallies = Tallies(measures, slots)
         self._summaries = _summaries(measures, slots)
 
     @property
@@ -60,25 +58,27 @@ class Accumulators:
             fields |= summary.prepare(batch)
         return fields
 
-    def reserve(
-        self, fields: Mapping[str, FieldColumn], rows: NDArray[np.int64], parts: Accumulators | None = None
-    ) -> bool:
+    def reserve(self, fields: Mapping[str, FieldColumn], rows: NDArray[np.int64], *, combined: bool = False) -> bool:
         """Whether the events at `rows` can be added for certain without a sum of integers leaving 64 bits.
 
-        Panes may be merged from those of `parts`, which was asked before.
+        With `combined` neither can any merge of panes after that.
         """
-        return self._tallies.reserve(fields, rows, None if parts is None else parts._tallies)
+        return self._tallies.reserve(fields, rows, combined=combined)
+
+    def cover(self, other: Accumulators) -> None:
+        """Let the bounds of `reserve` hold for panes made of the rows of `other`, too."""
+        self._tallies.cover(other._tallies)
 
     def measure_peaks(self) -> None:
         """Have `reserve` look at the pane rows anew, as after a restore."""
         self._tallies.measure_peaks()
 
-    def overflows(self, fields: Mapping[str, FieldColumn], event: int, slots: Iterable[int]) -> str | None:
-        """The field whose sum of integers would leave 64 bits if `slots` were merged and the event at `event` added.
+    def overflows(self, fields: Mapping[str, FieldColumn], row: int, slots: Sequence[int]) -> str | None:
+        """The field whose sum of integers would leave 64 bits if `slots` were merged and the event at `row` added.
 
-        The panes are merged one after the other into the first; row 0 stands for a pane to be made.
+        Row 0 stands for a pane to be made.
         """
-        return self._tallies.overflows(fields, event, slots)
+        return self._tallies.overflows(fields, row, slots)
 
     def add(self, slots: NDArray[np.int64], fields: Mapping[str, FieldColumn], rows: NDArray[np.int64]) -> None:
         """Add the events at `rows`, in this order, to the panes at `slots` (same length, repeats allowed)."""

@@ -9,9 +9,10 @@ from typing import TypeVar
 from streamgauge.events.catalogue import Catalogue, FieldType
 from streamgauge.events.envelope import MAX_SEQUENCE_WINDOW, MIN_SEQUENCE_WINDOW, RESERVED_TYPE_PREFIX
 from streamgauge.events.mapping import EventMapping, MappingError, parse_mapping
-from streamgauge.processors.core.definition import Aggregate, Pipeline, Threshold, TumblingWindow
+from streamgauge.processors.core.definition import Aggregate, Pipeline, Threshold
 from streamgauge.processors.core.expressions import Expression, Kind, compile_expression
 from streamgauge.processors.core.parse_measures import parse_measures
+from streamgauge.processors.core.parse_windows import TimeZones, parse_window
 from streamgauge.processors.core.toml_tables import PipelineFileError, Table, TomlFile
 
 __all__ = ["PipelineFileError", "parse_pipeline"]
@@ -38,15 +39,6 @@ _EVENT_KEYS = ("id", "time", "time_format", "type", "key", "source")
 _AGGREGATE_KEYS = ("name", "key", "window", "allowed_lateness", "where", "measures", "serve")
 _THRESHOLD_KEYS = ("name", "aggregate", "raise_when", "clear_when", "detail_type")
 _LATER_RULES = {"early": "an early look at open windows is", "absent_for": "a rule about absent events is"}
-_LATER_WINDOWS = {
-    "hopping": "hopping windows are",
-    "every": "hopping windows are",
-    "session": "session windows are",
-    "time_zone": "windows aligned to a time zone are",
-    "timezone": "windows aligned to a time zone are",
-    "tz": "windows aligned to a time zone are",
-    "offset": "windows with an offset are",
-}
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _STREAM = re.compile(r"[A-Za-z0-9_.-]{1,128}")
@@ -54,7 +46,7 @@ _STREAM = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 NO_ID_WARNING = "without an id the producers' own retries are not removed"
 
 
-def parse_pipeline(text: str, *, file: str, schemas: Catalogue) -> Pipeline:
+def parse_pipeline(text: str, *, file: str, schemas: Catalogue, time_zones: TimeZones | None = None) -> Pipeline:
     """Read and check a pipeline file.
 
     Parameters
@@ -65,6 +57,8 @@ def parse_pipeline(text: str, *, file: str, schemas: Catalogue) -> Pipeline:
         Its name, for errors.
     schemas
         The catalogue that its ``schemas`` folder holds.
+    time_zones
+        Where windows that name a time zone find it; None if they are to be refused.
 
     Raises
     ------
@@ -84,7 +78,9 @@ def parse_pipeline(text: str, *, file: str, schemas: Catalogue) -> Pipeline:
     event_types = _event_types(table, schemas)
     mapping = _mapping(toml, event_types)
     fields = _Fields(schemas, event_types, is_mapped=mapping is not None)
-    aggregates = _distinct(toml, "aggregate", [_aggregate(entry, fields) for entry in toml.tables("aggregate")])
+    aggregates = _distinct(
+        toml, "aggregate", [_aggregate(entry, fields, time_zones) for entry in toml.tables("aggregate")]
+    )
     thresholds = [_threshold(entry, aggregates) for entry in toml.tables("threshold")]
     return Pipeline(
         name=_name(table),
@@ -177,13 +173,13 @@ def _mapping(toml: TomlFile, event_types: tuple[str, ...]) -> EventMapping | Non
     return mapping
 
 
-def _aggregate(table: Table, fields: _Fields) -> Aggregate:
+def _aggregate(table: Table, fields: _Fields, time_zones: TimeZones | None) -> Aggregate:
     table.check_keys(_AGGREGATE_KEYS, _LATER_RULES)
     where = table.string("where", "") if "where" in table.values else None
     return Aggregate(
         name=_name(table),
         key=_key(table, fields),
-        window=_window(table.inner("window")),
+        window=parse_window(table.inner("window"), time_zones),
         allowed_lateness_ms=table.duration("allowed_lateness", "0s"),
         where=None if where is None else fields.compile(table, "where", where),
         measures=parse_measures(table.inner("measures"), fields.check),
@@ -208,11 +204,6 @@ def _key(table: Table, fields: _Fields) -> tuple[str, ...]:
             f"Add {' or '.join(repr(name) for name in wanted)}",
         )
     return key
-
-
-def _window(table: Table) -> TumblingWindow:
-    table.check_keys(("tumbling",), _LATER_WINDOWS)
-    return TumblingWindow(table.duration("tumbling", least_ms=1))
 
 
 def _threshold(table: Table, aggregates: list[Aggregate]) -> Threshold:

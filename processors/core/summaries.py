@@ -19,7 +19,7 @@ from streamgauge.processors.core.container import Column, Columns, SnapshotError
 from streamgauge.processors.core.pages import Cells, Pages
 from streamgauge.processors.core.slots import SlotColumn
 
-__all__ = ["SKETCH_PREFIX", "Summary", "in_rounds", "page_columns", "pages_merged", "pages_within", "restore_pages"]
+__all__ = ["Summary", "in_rounds", "is_page_column", "page_columns", "pages_merged", "pages_within", "restore_pages"]
 
 
 class Summary(Protocol):
@@ -83,17 +83,21 @@ def pages_merged(
     return (rows[:, np.newaxis] * pages.width + np.arange(pages.width)).reshape(-1), cells
 
 
-SKETCH_PREFIX = "sketch."
-"""Of the columns that hold pages."""
+_PREFIX = "sketch."
+
+
+def is_page_column(name: str) -> bool:
+    """Whether `page_columns` has given it."""
+    return name.startswith(_PREFIX)
 
 
 def page_columns(name: str, pages: Pages, slots: NDArray[np.int64]) -> dict[str, Column]:
     """The pages of the panes at `slots` as columns: which pane, which page, and all cells one after the other."""
     held = pages.of(slots)
     return {
-        f"{SKETCH_PREFIX}{name}.pane": held.owners,
-        f"{SKETCH_PREFIX}{name}.page": pages.numbers(held.pages),
-        f"{SKETCH_PREFIX}{name}.cells": pages.cells(held.pages).reshape(-1),
+        f"{_PREFIX}{name}.pane": held.owners,
+        f"{_PREFIX}{name}.page": pages.numbers(held.pages),
+        f"{_PREFIX}{name}.cells": pages.cells(held.pages).reshape(-1),
     }
 
 
@@ -105,12 +109,12 @@ def restore_pages(name: str, pages: Pages, columns: Columns, slots: NDArray[np.i
     SnapshotError
         A column is missing, or they do not fit each other.
     """
-    panes, numbers = integers(columns, f"{SKETCH_PREFIX}{name}.pane"), integers(columns, f"{SKETCH_PREFIX}{name}.page")
-    cells = columns.get(f"{SKETCH_PREFIX}{name}.cells")
+    panes, numbers = integers(columns, f"{_PREFIX}{name}.pane"), integers(columns, f"{_PREFIX}{name}.page")
+    cells = columns.get(f"{_PREFIX}{name}.cells")
     if not (isinstance(cells, np.ndarray) and cells.dtype == pages.flat.dtype):
-        raise SnapshotError(f"the column '{SKETCH_PREFIX}{name}.cells' is missing", where="snapshot")
+        raise SnapshotError(f"the column '{_PREFIX}{name}.cells' is missing", where="snapshot")
     if not len(panes) == len(numbers) == len(cells) // pages.width:
-        raise SnapshotError(f"the columns '{SKETCH_PREFIX}{name}' have lengths that do not fit", where="snapshot")
+        raise SnapshotError(f"the columns '{_PREFIX}{name}' have lengths that do not fit", where="snapshot")
     rows = pages.find_or_create(slots[panes], numbers)
     places = rows[:, np.newaxis] * pages.width + np.arange(pages.width)
     pages.flat[places.reshape(-1)] = cells
@@ -120,7 +124,7 @@ def pages_within(columns: Columns, kept: NDArray[np.bool_]) -> dict[str, Column]
     """Of an aggregate's columns those that hold pages, without the pages of panes that are not `kept`."""
     chosen: dict[str, Column] = {}
     for name in columns:
-        if not (name.startswith(SKETCH_PREFIX) and name.endswith(".pane")):
+        if not (name.startswith(_PREFIX) and name.endswith(".pane")):
             continue
         below = name.removesuffix("pane")
         panes, cells = integers(columns, name), columns[f"{below}cells"]

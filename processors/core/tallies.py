@@ -47,13 +47,10 @@ class Tallies:
         As the aggregate defines them.
     slots
         The pane rows.
-    combined
-        Whether any of the panes may be merged with each other.
     """
 
-    def __init__(self, measures: Sequence[Measure], slots: Slots, *, combined: bool) -> None:
+    def __init__(self, measures: Sequence[Measure], slots: Slots) -> None:
         self._slots = slots
-        self._combined = combined
         self._accumulators = _accumulators(measures)
         # By sum of integers, what the sums of the panes do not exceed.
         self._peaks = {a.name: 0 for a in self._accumulators if a.operation == "sum" and a.is_integer}
@@ -67,23 +64,22 @@ class Tallies:
         """The columns that hold the accumulators."""
         return [EVENTS, *(accumulator.name for accumulator in self._accumulators)]
 
-    def reserve(self, fields: Mapping[str, FieldColumn], rows: NDArray[np.int64], parts: Tallies | None) -> bool:
+    def reserve(self, fields: Mapping[str, FieldColumn], rows: NDArray[np.int64], *, combined: bool) -> bool:
         """Whether the events at `rows` can be added for certain without a sum of integers leaving 64 bits.
 
-        An upper bound is kept per sum, so this costs a minimum and a maximum per batch. Panes may be merged from those
-        of `parts`, which was asked before.
+        An upper bound is kept per sum, so this costs a minimum and a maximum per batch. With `combined` it bounds the
+        sums of any panes together, so that they can be merged, too.
         """
         bounds: dict[str, int] = {}
         for accumulator in self._accumulators:
-            name = accumulator.name
-            if name not in self._peaks:
+            if accumulator.name not in self._peaks:
                 continue
             values = _values(fields[accumulator.field])[rows]
             largest = max(abs(int(values.max())), abs(int(values.min()))) if len(values) else 0
-            added, merged = largest * len(rows), parts._peaks[name] if parts is not None else 0
-            if self._peaks[name] + added > _INT64.max:
-                self._peaks[name] = self._highest(name)
-            bounds[name] = max(self._peaks[name], merged) + added
+            added = largest * len(rows)
+            if self._peaks[accumulator.name] + added > _INT64.max:
+                self._peaks[accumulator.name] = self._highest(accumulator.name, combined=combined)
+            bounds[accumulator.name] = self._peaks[accumulator.name] + added
         # Where the answer is no, events are added one by one, and those that do not fit are left out.
         self._peaks.update({name: min(bound, _UNKNOWN) for name, bound in bounds.items()})
         return all(bound <= _INT64.max for bound in bounds.values())
@@ -92,25 +88,28 @@ class Tallies:
         """Take the bounds of `reserve` from the pane rows when it is next called, as after a restore."""
         self._peaks = dict.fromkeys(self._peaks, _UNKNOWN)
 
-    def _highest(self, name: str) -> int:
+    def cover(self, other: Tallies) -> None:
+        """Let the bounds of `reserve` hold for panes made of the rows of `other`, too."""
+        self._peaks = {name: max(peak, other._peaks[name]) for name, peak in self._peaks.items()}
+
+    def _highest(self, name: str, *, combined: bool) -> int:
         sums = self._slots.column(name)[self._slots.used()]
-        if self._combined:
-            # Adding floats may come out too low, by one part in 2**53 for each.
+        if combined:
+            # Floats may be one part in 2**53 too low for each addition.
             return int(np.abs(sums.astype(np.float64)).sum() * (1 + 1e-9)) + 1 if sums.any() else 0
         return max(abs(int(sums.max())), abs(int(sums.min()))) if len(sums) else 0
 
-    def overflows(self, fields: Mapping[str, FieldColumn], event: int, slots: Iterable[int]) -> str | None:
-        """The field whose sum of integers would leave 64 bits if `slots` were merged and the event at `event` added.
+    def overflows(self, fields: Mapping[str, FieldColumn], row: int, slots: Sequence[int]) -> str | None:
+        """The field whose sum of integers would leave 64 bits if `slots` were merged and the event at `row` added.
 
-        The panes are merged one after the other into the first; row 0 stands for a pane to be made.
+        Row 0 stands for a pane to be made.
         """
-        merged = list(slots)
         for accumulator in self._accumulators:
             if accumulator.name in self._peaks:
-                sums = self._slots.column(accumulator.name)
-                parts = [int(sums[slot]) if slot else 0 for slot in merged]
-                parts.append(int(_values(fields[accumulator.field])[event]))
-                if any(not _INT64.min <= total <= _INT64.max for total in itertools.accumulate(parts)):
+                # Parts of a sum that fits may have wrapped: added up, they are right again.
+                held = self._slots.column(accumulator.name)[list(slots)].sum(dtype=np.int64)
+                total = int(held) + int(_values(fields[accumulator.field])[row])
+                if not _INT64.min <= total <= _INT64.max:
                     return accumulator.field
         return None
 

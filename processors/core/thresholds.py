@@ -26,10 +26,13 @@ from streamgauge.processors.core.batch import FieldColumn
 from streamgauge.processors.core.definition import Aggregate, Pipeline, Threshold
 from streamgauge.processors.core.effects import ThresholdEvent
 from streamgauge.processors.core.keys import KeyTable
+from streamgauge.processors.core.panes import Emission, Panes
 from streamgauge.processors.core.slots import Slots
-from streamgauge.processors.core.windows import Emission, Panes
 
-__all__ = ["Crossing", "Rule", "threshold_event_id"]
+__all__ = ["RULE_PREFIX", "Crossing", "Rule", "threshold_event_id"]
+
+RULE_PREFIX = "rule("
+"""The columns of a rule's memory begin like this; a rule that is added begins from nothing."""
 
 _Kind = Literal["raise", "clear"]
 
@@ -78,7 +81,7 @@ class Rule:
     ) -> None:
         self._pipeline, self._aggregate, self._threshold = pipeline, aggregate, threshold
         self._keys, self._slots, self._panes = keys, slots, panes
-        name = f"rule({threshold.name})"
+        name = f"{RULE_PREFIX}{threshold.name})"
         self._truth, self._crossing = f"{name}.truth", f"{name}.crossing"
         self._counts = {_RAISE: f"{name}.raises", _CLEAR: f"{name}.clears"}
         # The state before the oldest pane that may be corrected, and the one after the newest that has closed.
@@ -95,24 +98,21 @@ class Rule:
         """What the emitted panes make of the rule, in order."""
         reading = _Reading(self, emission, self._panes)
         truth = reading.truth
-        m = len(emission)
-        closing, starts = emission.closing, emission.start_ms[:m]
-        # A window's closing panes have a key each, so a run of them is read at once; corrections one by one.
-        new_run = np.ones(m, dtype=np.bool_)
-        new_run[1:] = (closing[1:] != closing[:-1]) | (closing[1:] & (starts[1:] != starts[:-1]))
-        edges = [*np.flatnonzero(new_run).tolist(), m]
-        for first, after in itertools.pairwise(edges):
+        closing = emission.closing
+        # Closing panes of different keys are read at once; corrections one by one.
+        for first, after in itertools.pairwise(_runs(closing, emission.rows.codes[: len(emission)])):
             if closing[first]:
                 self._close(reading, first, after)
                 continue
             for row in range(first, after):
-                slot = int(emission.slots[row])
+                slot = int(emission.rows.slots[row])
                 if truth[row] != self._slots.column(self._truth)[slot]:
                     self._correct(reading, row, slot)
         return reading.crossings
 
     def _close(self, reading: _Reading, first: int, after: int) -> None:
-        slots, codes = reading.emission.slots[first:after], reading.emission.codes[first:after]
+        rows = reading.emission.rows
+        slots, codes = rows.slots[first:after], rows.codes[first:after]
         truth = reading.truth[first:after]
         self._slots.column(self._truth)[slots] = truth
         raised = (truth & _RAISE) != 0
@@ -131,12 +131,13 @@ class Rule:
     def _correct(self, reading: _Reading, row: int, slot: int) -> None:
         """Run the machine again from the corrected pane's window on, and emit the difference."""
         self._slots.column(self._truth)[slot] = reading.truth[row]
-        code, start = int(reading.emission.codes[row]), int(reading.emission.start_ms[row])
+        rows = reading.emission.rows
+        code, start = int(rows.codes[row]), int(rows.start_ms[row])
         if self._threshold.clear_when is None:
             crossings = {slot: int(reading.truth[row]) & _RAISE}
             is_raised = crossings[slot] == _RAISE
         else:
-            crossings, is_raised = self._run(reading, code, start)
+            crossings, is_raised = self._run(code, start)
             self._keys.flags(self._state)[code] = is_raised
         column = self._slots.column(self._crossing)
         changed = [(slot, int(column[slot]), new) for slot, new in crossings.items() if column[slot] != new]
@@ -148,12 +149,13 @@ class Rule:
             if new:
                 reading.emit(row, at, new, is_raised=is_raised)
 
-    def _run(self, reading: _Reading, code: int, start: int) -> tuple[dict[int, int], bool]:
-        """The crossings that the key's closed panes should have, from `start` on, by row; and the state after them."""
-        starts = reading.starts
-        slots = self._slots.find(starts, np.full(len(starts), code, dtype=np.int64))
-        starts, slots = starts[slots != 0], slots[slots != 0]
-        split = int(np.searchsorted(starts, start))
+    def _run(self, code: int, start: int) -> tuple[dict[int, int], bool]:
+        """The crossings that the key's closed panes should have, from `start` on, by row; and the state after them.
+
+        Panes that no emission has shown yet have no crossing to change.
+        """
+        slots = self._panes.slots_of(code)
+        split = int(np.searchsorted(self._slots.start[slots], start))
         is_raised = bool(self._keys.flags(self._before)[code])
         crossed = self._slots.column(self._crossing)[slots[:split]]
         if crossed.any():
@@ -172,6 +174,8 @@ class Rule:
         truth: NDArray[np.uint8] = self._threshold.raise_when.evaluate(columns, n) * np.uint8(_RAISE)
         if self._threshold.clear_when is not None:
             truth |= self._threshold.clear_when.evaluate(columns, n) * np.uint8(_CLEAR)
+        # A pane that has ceased to be fulfils nothing.
+        truth[emission.rows.tombstone[:n]] = 0
         return truth
 
     def _id(self, key: Sequence[str], slot: int, crossing: int) -> str:
@@ -186,8 +190,9 @@ class Rule:
         self, emission: Emission, at: int, *, crossing: int, is_raised: bool, takes_back: int | None
     ) -> partial[ThresholdEvent]:
         """One more event for the pane that row `at` of the emission shows; `takes_back` is the crossing it undoes."""
-        slot, start = int(emission.slots[at]), int(emission.start_ms[at])
-        key = self._keys.key(int(emission.codes[at]))
+        rows = emission.rows
+        slot = int(rows.slots[at])
+        key = self._keys.key(int(rows.codes[at]))
         undone = None if takes_back is None else self._id(key, slot, takes_back)
         counts = self._slots.column(self._counts[crossing])
         counts[slot] += 1
@@ -202,9 +207,9 @@ class Rule:
             detail_type=threshold.detail_type,
             key=tuple(zip(aggregate.key, key, strict=True)),
             partition_key=self._keys.partition_key(key),
-            window_start_ms=start,
-            window_end_ms=start + aggregate.window.size_ms,
-            revision=int(emission.revision[at]),
+            window_start_ms=int(rows.start_ms[at]),
+            window_end_ms=int(rows.end_ms[at]),
+            revision=int(rows.revision[at]),
             kind=_KINDS[crossing],
             state="raised" if is_raised else "cleared",
             reason="crossed" if takes_back is None else "corrected",
@@ -219,13 +224,12 @@ class Rule:
         )
 
     def settle(self, slots: NDArray[np.int64]) -> None:
-        """Panes of one window are about to be let go, the window being the oldest: keep what they led to."""
+        """Panes are about to be let go, in window order, each the oldest of its key: keep what they led to."""
         if self._threshold.clear_when is None:
             return
-        crossing, codes = self._slots.column(self._crossing)[slots], self._slots.code[slots]
-        flags = self._keys.flags(self._before)
-        flags[codes[crossing == _RAISE]] = 1
-        flags[codes[crossing == _CLEAR]] = 0
+        slots = slots[self._slots.column(self._crossing)[slots] != 0]
+        # Of several panes of one key the last one holds.
+        self._keys.flags(self._before)[self._slots.code[slots]] = self._slots.column(self._crossing)[slots] == _RAISE
 
 
 class _Reading:
@@ -239,16 +243,11 @@ class _Reading:
         self.crossings: list[Crossing] = []
 
     @cached_property
-    def starts(self) -> NDArray[np.int64]:
-        """The windows that have panes; those that no emission has shown yet have no crossing to change."""
-        return self._panes.starts()
-
-    @cached_property
     def _rows_of(self) -> dict[int, list[int]]:
         """By pane row: the rows of the emission that show it, the one from before the batch first."""
         m = len(self.emission)
         rows_of: dict[int, list[int]] = {}
-        slots = self.emission.slots.tolist()
+        slots = self.emission.rows.slots.tolist()
         for row in [*range(m, len(slots)), *range(m)]:
             rows_of.setdefault(slots[row], []).append(row)
         return rows_of
@@ -256,7 +255,7 @@ class _Reading:
     def emit(self, row: int, slot: int, crossing: int, *, is_raised: bool, takes_back: int | None = None) -> None:
         """Note an event for the pane at `slot`, decided by `row` of the emission."""
         emission, at = self.emission, row
-        if emission.slots[row] != slot:
+        if emission.rows.slots[row] != slot:
             emission, at = self._standing(row, slot)
         event = self._rule.event(emission, at, crossing=crossing, is_raised=is_raised, takes_back=takes_back)
         self.crossings.append(Crossing(row, int(self.emission.steps[row]), event))
@@ -267,4 +266,22 @@ class _Reading:
         shown = [at for at in self._rows_of.get(slot, []) if at >= m or at <= row]
         if shown:
             return self.emission, shown[-1]
-        return self._panes.standing(np.array([slot], dtype=np.int64)), 0
+        rows, nobody = self._panes.standing(np.array([slot], dtype=np.int64)), np.zeros(0, dtype=np.int64)
+        return self._panes.shown(rows, nobody, nobody.astype(np.bool_)), 0
+
+
+def _runs(closing: NDArray[np.bool_], codes: NDArray[np.int64]) -> list[int]:
+    """Where runs begin, and the end: rows that close panes of different keys, or rows that correct."""
+    m = len(codes)
+    edges = {0, m, *(np.flatnonzero(closing[1:] != closing[:-1]) + 1).tolist()}
+    # Of each row the one before it of the same key.
+    order = np.argsort(codes, kind="stable")
+    before = np.full(m, -1, dtype=np.int64)
+    again = codes[order[1:]] == codes[order[:-1]]
+    before[order[1:][again]] = order[:-1][again]
+    first = 0
+    for row in np.flatnonzero((before >= 0) & closing).tolist():
+        if before[row] >= first:
+            edges.add(row)
+            first = row
+    return sorted(edges)

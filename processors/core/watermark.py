@@ -25,7 +25,7 @@ from streamgauge.events.envelope import Event, InvalidEvent
 from streamgauge.events.hash_key import HashRange
 from streamgauge.processors.core.columns import integers, texts
 from streamgauge.processors.core.container import Columns
-from streamgauge.processors.core.definition import TumblingWindow
+from streamgauge.processors.core.definition import Window
 from streamgauge.processors.core.floors import NEVER, Floor, Floors
 
 __all__ = ["NEVER", "Timeline", "Watermark", "parse_control"]
@@ -40,11 +40,14 @@ class Timeline(NamedTuple):
         The step of each of the n events.
     closed_to_ms : int64, shape (n,)
         Up to where windows have closed for each event: the watermark at its step, or the floor of its key.
+    floors
+        As they were before the first step; None if the shard had none.
     """
 
     watermarks: NDArray[np.int64]
     event_steps: NDArray[np.int64]
     closed_to_ms: NDArray[np.int64]
+    floors: Floors | None = None
 
 
 def parse_control(event: Event) -> Tick | EndOfInput:
@@ -81,7 +84,7 @@ class Watermark:
         Of every aggregate.
     """
 
-    def __init__(self, bound_ms: int, windows: Sequence[TumblingWindow]) -> None:
+    def __init__(self, bound_ms: int, windows: Sequence[Window]) -> None:
         self._bound_ms = bound_ms
         self._windows = tuple(windows)
         self._watermark_ms = NEVER
@@ -103,6 +106,11 @@ class Watermark:
     def input_ended(self) -> bool:
         """Whether all parts of an input have ended here, and no event has been accepted since."""
         return self._input_ended
+
+    @property
+    def floors(self) -> Floors:
+        """Up to where windows had closed before the shard began; empty once the watermark has passed it."""
+        return self._floors
 
     def arrivals(self, arrival_ms: NDArray[np.int64]) -> NDArray[np.int64]:
         """The running maximum of arrival over all records of the shard so far, control records included."""
@@ -149,10 +157,12 @@ class Watermark:
         if controls:
             steps += np.searchsorted(np.array([place for place, _ in controls]), steps, side="right")
         closed_to_ms = watermarks[steps] if controls else watermarks
+        floors = None
         if floors_ms is not None:
             closed_to_ms = np.maximum(closed_to_ms, floors_ms)
+            floors = self._floors.copy()
             self._floors.drop(self._watermark_ms)
-        return Timeline(watermarks, steps, closed_to_ms)
+        return Timeline(watermarks, steps, closed_to_ms, floors)
 
     def _events(self, times_ms: NDArray[np.int64], arrival_ms: NDArray[np.int64]) -> NDArray[np.int64]:
         if not len(times_ms):
@@ -190,7 +200,7 @@ class Watermark:
     def _end_of_latest(self) -> int:
         """The latest end of any aggregate's window that contains the latest event time."""
         latest = self._latest_ms
-        return max((latest - latest % window.size_ms + window.size_ms for window in self._windows), default=latest)
+        return max((window.latest_end_ms(latest) for window in self._windows), default=latest)
 
     def inherit(self, hash_range: HashRange, parents: Sequence[tuple[HashRange, Watermark]]) -> None:
         """Begin, fresh as this one is, where the parents have ended.

@@ -10,6 +10,7 @@ from pathlib import Path
 from streamgauge.events.catalogue import Catalogue, EventSchema, SchemaError
 from streamgauge.processors.core.definition import Pipeline
 from streamgauge.processors.core.parse import PipelineFileError, parse_pipeline
+from streamgauge.processors.hosts.time_zones import load_time_zone
 
 __all__ = ["load_pipeline", "load_schemas"]
 
@@ -50,7 +51,7 @@ def load_pipeline(path: str | Path) -> Pipeline:
             where=str(path),
             remedy="It holds one file <type>/<version>.json for each version of each event type",
         )
-    return parse_pipeline(text, file=str(path), schemas=load_schemas(schemas))
+    return parse_pipeline(text, file=str(path), schemas=load_schemas(schemas), time_zones=load_time_zone)
 
 
 def load_schemas(folder: str | Path) -> Catalogue:

@@ -12,7 +12,7 @@ from streamgauge.events.times import instant_ms, rfc3339
 from streamgauge.processors.commit.archive_rows import LateRow, PaneRow
 from streamgauge.processors.core.batch import FieldColumn
 from streamgauge.processors.core.counters import AggregateCounters
-from streamgauge.processors.core.definition import Aggregate
+from streamgauge.processors.core.definition import Aggregate, HoppingWindow, SessionWindow, TumblingWindow
 from streamgauge.sinks.archive.panes import closed_panes
 from streamgauge.sinks.audit.archived import ArchivedPositions, field_column
 from streamgauge.sinks.audit.report import Check, shown
@@ -21,6 +21,7 @@ from streamgauge.sinks.audit.stores import Stores
 __all__ = ["aggregate_checks"]
 
 _POSITION = ("shard_id", "number", "sub")
+_NONE = np.zeros(0, dtype=np.int64)
 
 
 def aggregate_checks(stores: Stores, archived: ArchivedPositions) -> Iterator[Check]:
@@ -62,7 +63,7 @@ def _counter_checks(stores: Stores, aggregate: Aggregate, late: Sequence[LateRow
     yield Check(
         name="late",
         scope=aggregate.name,
-        expected=sum(each.late for _, each in counters),
+        expected=sum(each.late + each.late_in_part for _, each in counters),
         found=len(late),
         doubled=shown(
             [f"shard {shard}, {number}/{sub}" for (shard, number, sub), count in copies.items() if count > 1]
@@ -149,12 +150,13 @@ def _late_table(late: Sequence[LateRow]) -> pa.Table:
             "shard_id": pa.array([row.shard_id for row in late], pa.string()),
             "number": pa.array([row.sequence_number for row in late], pa.string()),
             "sub": pa.array([row.sub_sequence_number for row in late], pa.int64()),
+            # The last window that the event has missed.
+            "missed_ms": pa.array([instant_ms(row.window_start) for row in late], pa.int64()),
         }
     )
 
 
 def _windows(archived: ArchivedPositions, aggregate: Aggregate, panes: Sequence[PaneRow]) -> Check:
-    size = int(aggregate.window.size_ms)
     keys = [f"k{index}" for index in range(len(aggregate.key))]
     pane_columns: Mapping[str, pa.Array[pa.Scalar[pa.DataType]]] = {
         **{
@@ -168,12 +170,13 @@ def _windows(archived: ArchivedPositions, aggregate: Aggregate, panes: Sequence[
     chosen = ", ".join(
         f"CAST({field_column(field)} AS VARCHAR) AS {name}" for name, field in zip(keys, aggregate.key, strict=True)
     )
-    # The floor also of times before 1970.
-    start = f"time_ms - ((time_ms % {size}) + {size}) % {size}"
     by = ", ".join([*keys, "start_ms"])
+    if isinstance(aggregate.window, SessionWindow):
+        by_window = _events_by_session(keys, chosen)
+    else:
+        by_window = _events_by_window(archived, aggregate.window, keys, chosen)
     sql = (
-        f"WITH events AS (SELECT {by}, count(*) AS n FROM (SELECT {chosen}, {start} AS start_ms FROM selected "  # noqa: S608
-        f"ANTI JOIN late USING ({', '.join(_POSITION)})) GROUP BY ALL), "
+        f"WITH events AS ({by_window}), "  # noqa: S608
         f"results AS (SELECT {by}, sum(n)::BIGINT AS n, count(*) AS copies FROM panes GROUP BY ALL) "
         f"SELECT {by}, coalesce(events.n, 0), coalesce(results.n, 0), coalesce(copies, 0) "
         f"FROM events FULL JOIN results USING ({by})"
@@ -197,4 +200,37 @@ def _windows(archived: ArchivedPositions, aggregate: Aggregate, panes: Sequence[
         found=found,
         missing=shown(missing),
         doubled=shown(doubled),
+    )
+
+
+def _events_by_window(
+    archived: ArchivedPositions, window: TumblingWindow | HoppingWindow, keys: Sequence[str], chosen: str
+) -> str:
+    """Selects the number of events by key and window; every event counts in all windows that it has not missed."""
+    grid, cells = window.fixed
+    times = [row[0] for row in archived.rows("SELECT DISTINCT time_ms FROM selected")]
+    times_ms = np.array(times, dtype=np.int64)
+    last = grid.starts(times_ms)
+    starts = [grid.later(last, -back) for back in range(cells)]
+    windows = {"time_ms": np.tile(times_ms, cells), "start_ms": np.concatenate([_NONE, *starts])}
+    archived.register("windows", pa.table({name: pa.array(values) for name, values in windows.items()}))
+    by = ", ".join([*keys, "start_ms"])
+    return (
+        f"SELECT {by}, count(*) AS n FROM (SELECT {chosen}, start_ms FROM selected "  # noqa: S608
+        f"JOIN windows USING (time_ms) LEFT JOIN late USING ({', '.join(_POSITION)}) "
+        "WHERE missed_ms IS NULL OR start_ms > missed_ms) GROUP BY ALL"
+    )
+
+
+def _events_by_session(keys: Sequence[str], chosen: str) -> str:
+    """Selects the number of events by key and session: an event belongs to the last one that begins at it or before.
+
+    One that belongs to none counts at its own time, where no pane is.
+    """
+    same = " AND ".join(f"e.{name} = p.{name}" for name in keys)
+    by = ", ".join(f"e.{name}" for name in keys)
+    return (
+        f"SELECT {by}, coalesce(p.start_ms, e.time_ms) AS start_ms, count(*) AS n FROM (SELECT {chosen}, time_ms "  # noqa: S608
+        f"FROM selected ANTI JOIN late USING ({', '.join(_POSITION)})) e "
+        f"ASOF LEFT JOIN panes p ON {same} AND e.time_ms >= p.start_ms GROUP BY ALL"
     )

@@ -191,7 +191,7 @@ def test_a_later_state_format_is_refused(bench_of: Callable) -> None:
 def test_a_missing_column_is_named(bench_of: Callable) -> None:
     bench = bench_of(AGGREGATE)
     columns = {name: column for name, column in bench.engine.snapshot().items() if "sum(data.i)" not in name}
-    with pytest.raises(SnapshotError, match=r"aggregate 'g': the column 'sum\(data.i\)' is missing"):
+    with pytest.raises(SnapshotError, match=r"aggregate 'g': the column pane.sum\(data.i\) is missing"):
         restored(bench, columns)
 
 
