@@ -120,7 +120,7 @@ def test_another_owner_in_between_costs_nothing_but_work(make: MakeHost, world: 
 
     def steal(step: str, moment: str) -> None:
         if (step, moment) == ("commit", "before") and not stolen and world.store.row(A).claim_version:
-            stolen.append(world.store.claim(A, owner="thief.1"))
+            stolen.append(world.store.release(world.store.claim(A, owner="thief.1")))
 
     world.hook = steal
     make(world, kinesis).run()
