@@ -46,7 +46,7 @@ future_bound = "9000d"
 [[aggregate]]
 name = "all"
 key = ["subject"]
-window = {{ tumbling = "{window}" }}
+window = {{ {window} }}
 allowed_lateness = "{lateness}"
 
 [aggregate.measures]
@@ -73,7 +73,7 @@ middle_i = "quantile(data.i, 0.5)"
 """
 
 SQL = """
-    SELECT subject, time - time % {window_ms} AS start,
+    SELECT subject, time - time % {every_ms} - hop * {every_ms} AS start,
         count(*) AS n, count(x) AS values, min(x) AS low, max(x) AS high,
         avg(x) AS mean, sum(i)::BIGINT AS total, var_samp(x) AS spread, stddev_samp(i) AS deviation,
         arg_min(x, (time, digest, sequence)) FILTER (x IS NOT NULL) AS opening,
@@ -83,7 +83,7 @@ SQL = """
         count(DISTINCT "user") AS users, count(DISTINCT x) AS numbers, count(DISTINCT wet) AS flags,
         quantile_disc(x, 0) AS least, quantile_disc(x, 0.1) AS tenth, quantile_disc(x, 0.5) AS middle,
         quantile_disc(x, 0.99) AS most, quantile_disc(i, 0.5) AS middle_i
-    FROM events GROUP BY ALL
+    FROM events, range({window_ms} // {every_ms}) AS hops(hop) GROUP BY ALL
 """
 EXACT = ("n", "values", "low", "high", "total", "opening", "closing", "first_i", "last_i")
 ROUNDED = ("mean", "spread", "deviation")
@@ -192,14 +192,14 @@ def panes_of(rows: Sequence[Row], *, window: str, bound: str, lateness: str, bat
     return panes
 
 
-def truth(rows: Sequence[Row], window_ms: int) -> dict[tuple[str, int], Row]:
+def truth(rows: Sequence[Row], window_ms: int, every_ms: int | None = None) -> dict[tuple[str, int], Row]:
     columns = {name: [row[name] for row in rows] for name in ("subject", "time", "sequence", "x", "i", "user", "wet")}
     columns["digest"] = [text_digest(SOURCES[row["source"]]) for row in rows]
     types = {"x": pa.float64(), "i": pa.int64(), "user": pa.string(), "wet": pa.bool_()}
     with duckdb.connect() as connection:
         arrays = {name: pa.array(column, type=types.get(name)) for name, column in columns.items()}
         connection.register("events", pa.table(arrays))
-        found = connection.execute(SQL.format(window_ms=window_ms))
+        found = connection.execute(SQL.format(window_ms=window_ms, every_ms=every_ms or window_ms))
         names = [column[0] for column in found.description]
         return {row[:2]: dict(zip(names[2:], row[2:], strict=True)) for row in found.fetchall()}
 
@@ -239,7 +239,7 @@ ORDERS = {
 def test_a_year_of_weather_by_day(by_ms: int, bound: str, lateness: str) -> None:
     rows = weather_events()
     rows = moved(rows, by_ms, 7) if by_ms else sorted(rows, key=lambda row: row["time"])
-    panes = panes_of(rows, window="1d", bound=bound, lateness=lateness, batch=2_000)
+    panes = panes_of(rows, window='tumbling = "1d"', bound=bound, lateness=lateness, batch=2_000)
     assert len(panes) == 1092
     check(panes, truth(rows, 24 * HOUR_MS))
     assert (max(pane["revision"] for pane in panes.values()) > 5) == (lateness != "0s")
@@ -251,6 +251,17 @@ def test_random_events_by_hour(by_ms: int, bound: str, lateness: str, seed: int)
     """A tenth of the time of the weather's: an hour here is 6 minutes there."""
     rows = random_events(seed)
     rows = moved(rows, by_ms // 10, seed) if by_ms else sorted(rows, key=lambda row: row["time"])
-    panes = panes_of(rows, window="1h", bound="12m", lateness="3h" if lateness != "0s" else "0s", batch=1_111)
+    panes = panes_of(
+        rows, window='tumbling = "1h"', bound="12m", lateness="3h" if lateness != "0s" else "0s", batch=1_111
+    )
     check(panes, truth(rows, HOUR_MS))
     assert (max(pane["revision"] for pane in panes.values()) > 5) == (lateness != "0s")
+
+
+@pytest.mark.parametrize(("by_ms", "bound", "lateness"), ORDERS.values(), ids=ORDERS)
+def test_windows_that_overlap_are_merged_from_slices(by_ms: int, bound: str, lateness: str) -> None:
+    rows = random_events(3, 3_000)
+    rows = moved(rows, by_ms // 10, 3) if by_ms else sorted(rows, key=lambda row: row["time"])
+    late = "3h" if lateness != "0s" else "0s"
+    panes = panes_of(rows, window='hopping = "1h", every = "20m"', bound="12m", lateness=late, batch=777)
+    check(panes, truth(rows, HOUR_MS, HOUR_MS // 3))

@@ -14,7 +14,7 @@ from scripted_events import BOUND_MS, PIPELINE, SOURCE, Item, Result, Script, Sc
 from streamgauge.events.hash_key import FULL_RANGE, HashRange, hash_key
 from streamgauge.events.records import Shard, StreamRecord
 from streamgauge.processors.core.container import decode_columns, encode_columns
-from streamgauge.processors.core.definition import Measure, Pipeline, Threshold
+from streamgauge.processors.core.definition import HoppingWindow, Measure, Pipeline, Threshold
 from streamgauge.processors.core.engine import Engine
 from streamgauge.processors.core.expressions import compile_expression
 from streamgauge.processors.core.handover import ParentState, inherit
@@ -30,15 +30,20 @@ MEASURES = (
     Measure("middle", "quantile", "data.f", is_integer=False, parameter="0.5"),
     Measure("most", "quantile", "data.f", is_integer=False, parameter="0.95"),
 )
+WINDOWS = {"wide": HoppingWindow(50, 10)}
+"""Where windows overlap, panes are merged from slices."""
 KINDS = {measure.name: "integer" if measure.is_integer else "number" for measure in MEASURES}
 RULES = [("wide", "narrow", "spread > 4", "spread < 2"), ("rich", "narrow", "kinds > 2", None)]
-RULES += [("late", "coarse", "closing > opening", "most - middle < 1")]
+RULES += [("late", "coarse", "closing > opening", "most - middle < 1"), ("hops", "wide", "kinds > 3", "spread < 9")]
 
 
 def pipeline() -> Pipeline:
     return replace(
         PIPELINE,
-        aggregates=tuple(replace(aggregate, measures=MEASURES) for aggregate in PIPELINE.aggregates),
+        aggregates=tuple(
+            replace(aggregate, measures=MEASURES, window=WINDOWS.get(aggregate.name, aggregate.window))
+            for aggregate in PIPELINE.aggregates
+        ),
         thresholds=tuple(
             Threshold(
                 name=name,
