@@ -96,16 +96,11 @@ class StreamPoller:
         self._is_listing = False
         self._list_failures = 0
         self._list_not_before_ms = now_ms + self._patience.list_interval_ms
-        parents = {parent for shard in shards for parent in shard.parents}
+        # What appears later is a child of what is read: all of it is new.
+        is_later = self._was_listed and self.mapping.start.type == "LATEST"
         for shard in shards:
-            if shard.shard_id in self._starts:
-                continue
-            is_newest = self.mapping.start.type == "LATEST"
-            # What appears later is a child of what is read: all of it is new.
-            self._starts[shard.shard_id] = _FROM_ITS_BEGINNING if is_newest and self._was_listed else self.mapping.start
-            if is_newest and not self._was_listed and shard.shard_id in parents:
-                self._finished.add(shard.shard_id)
-            else:
+            if shard.shard_id not in self._starts:
+                self._starts[shard.shard_id] = _FROM_ITS_BEGINNING if is_later else self.mapping.start
                 self._queued[shard.shard_id] = shard
         self._was_listed = True
         self._start_ready()
