@@ -9,11 +9,11 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
 from streamgauge.cli.context import Workplace
+from streamgauge.cli.kcl_options import KclOptions
 from streamgauge.cli.output import say
 from streamgauge.cli.stores import resources, state_store
 from streamgauge.events.errors import StreamgaugeError
@@ -29,30 +29,16 @@ from streamgauge.processors.hosts.kcl.daemon import CHILD_COMMAND, Daemon, LogTa
 from streamgauge.processors.hosts.kcl.host import HostSettings, run_kcl
 from streamgauge.processors.hosts.kcl.installation import find_installation
 from streamgauge.processors.hosts.kcl.leases import LeaseTable
-from streamgauge.processors.hosts.kcl.properties import ClientMode, DaemonSettings
+from streamgauge.processors.hosts.kcl.properties import DaemonSettings
 from streamgauge.processors.hosts.progress import LocalProgress
 from streamgauge.processors.hosts.shard_run import LocalSettings
 from streamgauge.processors.hosts.stream_shards import list_shards
 
-__all__ = ["KclOptions", "lease_table_name", "run_kcl_host"]
+__all__ = ["lease_table_name", "run_kcl_host"]
 
 _CHILD = "streamgauge.cli.kcl_child"
-_LOGS_KEPT = 5
 # What the daemon itself needs to end after its children have.
 _GRACE_MARGIN_S = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class KclOptions:
-    """What the command line says of the KCL. ``logs``: a folder for the daemon's files; a temporary one without."""
-
-    mode: ClientMode = ClientMode.COMPATIBLE_2X
-    lease_table: str | None = None
-    fan_out: bool = False
-    metrics: str = "NONE"
-    failover_s: float = 10.0
-    grace_s: float = 30.0
-    logs: Path | None = None
 
 
 def lease_table_name(place: Workplace, pipeline: Pipeline) -> str:
@@ -63,8 +49,8 @@ def lease_table_name(place: Workplace, pipeline: Pipeline) -> str:
 def run_kcl_host(
     place: Workplace,
     pipeline: Pipeline,
-    options: KclOptions,
     *,
+    options: KclOptions,
     settings: LocalSettings,
     stop: threading.Event,
     until_input_ended: bool,
