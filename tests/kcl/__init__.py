@@ -1,0 +1,1 @@
+"""The real KCL daemon against the local stack."""
