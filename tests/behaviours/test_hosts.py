@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from commit_world import World, make_record, memory_world
-from hosts import Host, LambdaHost, LocalHost
+from hosts import Host, KclHost, LambdaHost, LocalHost
 from scripted_kinesis import ScriptedKinesis, ScriptedShard
 
 from streamgauge.events.errors import StreamgaugeError
@@ -24,7 +24,7 @@ WITH_END = [*INPUT, make_record(10, "end")]
 MakeHost = Callable[..., Host]
 
 
-@pytest.fixture(params=[LocalHost, LambdaHost])
+@pytest.fixture(params=[LocalHost, LambdaHost, KclHost])
 def make(request: pytest.FixtureRequest) -> MakeHost:
     return request.param
 

@@ -9,12 +9,15 @@ from random import Random
 from typing import Protocol
 
 from commit_world import World
+from kcl_world import Child, Office
 from lambda_world import Lambdas, Sandbox
 from scripted_kinesis import ScriptedKinesis
 
+from streamgauge.processors.commit.ports import Fenced, StoreUnavailable
+from streamgauge.processors.hosts.kcl.messages import ShardEnded, ShutdownRequested
 from streamgauge.processors.hosts.local import LocalSettings, run_local
 
-__all__ = ["Host", "LambdaHost", "LocalHost"]
+__all__ = ["Host", "KclHost", "LambdaHost", "LocalHost"]
 
 FAST = LocalSettings(
     read_interval_s=0.001,
@@ -101,3 +104,63 @@ class LambdaHost:
         done = len(numbers) if answer.failed_from is None else numbers.index(answer.failed_from)
         if done:
             self._done[shard_id] = int(numbers[done - 1])
+
+
+class KclHost:
+    """`streamgauge process --host kcl` with a daemon in memory: a child a shard, begun anew when one has ended."""
+
+    def __init__(self, world: World, kinesis: ScriptedKinesis, *, accept_gap: bool = False) -> None:
+        self._office = Office(kinesis, world)
+        self._settings = replace(FAST, accept_gap=accept_gap)
+        self._children: dict[str, Child] = {}
+        self._done: dict[str, int] = {}
+
+    def run(self) -> None:
+        self._children, self._done = {}, {}
+        for _ in range(10):
+            try:
+                self._work()
+            except (Fenced, StoreUnavailable):
+                # The daemon ends with its child, and all others with it.
+                for child in self._children.values():
+                    child.processor.abandoned()
+                self._children, self._done = {}, {}
+            else:
+                return
+        raise AssertionError("the daemon ends again and again")
+
+    def _work(self) -> None:
+        for turn in count():
+            assert turn < 500, "the daemon is at it for ever"
+            waiting = [shard_id for shard_id in self._office.kinesis.shards if not self._is_done(shard_id)]
+            if not waiting:
+                break
+            for shard_id in waiting:
+                self._hand_over(shard_id)
+        for child in self._children.values():
+            child.do(ShutdownRequested())
+
+    def _is_done(self, shard_id: str) -> bool:
+        if self._office.checkpoints.get(shard_id) == "SHARD_END":
+            return True
+        child = self._children.get(shard_id)
+        return child is not None and child.log.last is not None and child.log.last.is_finished
+
+    def _hand_over(self, shard_id: str) -> None:
+        shard = self._office.kinesis.shards[shard_id]
+        if any(self._office.checkpoints.get(parent) != "SHARD_END" for parent in shard.parents):
+            return
+        if shard_id not in self._children:
+            # It begins behind its checkpoint, as the KCL does.
+            number = self._office.checkpoints.get(shard_id, "-1").partition("/")[0]
+            self._done[shard_id] = int(number)
+            self._children[shard_id] = self._office.child(self._settings).start(shard_id)
+        child, done = self._children[shard_id], self._done[shard_id]
+        rest = [record for record in shard.records if int(record.sequence_number) > done]
+        batch = rest[:4]
+        child.hand_over(*batch, later_s=1.0, behind_ms=1_000 if len(rest) > len(batch) else 0)
+        if batch:
+            self._done[shard_id] = int(batch[-1].sequence_number)
+        elif shard.is_closed:
+            child.do(ShardEnded())
+            del self._children[shard_id]
