@@ -65,6 +65,8 @@ _RESHARDING = "tests/behaviours/test_resharding.py::"
 _PRODUCER = "tests/unit/producers/test_producer_core.py::"
 _WATERMARK = "tests/unit/core/test_watermark.py::"
 _THRESHOLDS = "tests/unit/core/test_thresholds.py::"
+_POLLER = "tests/unit/infra/event_source/test_poller.py::"
+_POLLER_EDGES = "tests/unit/infra/event_source/test_edges.py::"
 
 MUTATIONS = (
     Mutation(
@@ -339,5 +341,52 @@ MUTATIONS = (
             ),
         ),
         (_PERMISSIONS + "test_no_permission_is_there_for_nothing",),
+    ),
+    Mutation(
+        "event source poller, one batch in flight",
+        (
+            Edit(
+                "infra/local/event_source/lane.py",
+                "        self._is_busy = True\n        payload = payload_of(batch.records)",
+                "        payload = payload_of(batch.records)",
+            ),
+        ),
+        (_POLLER + "test_one_batch_of_a_shard_is_in_flight_at_a_time",),
+    ),
+    Mutation(
+        "event source poller, parents first",
+        (
+            Edit(
+                "infra/local/event_source/stream.py",
+                "if all(parent in self._finished or parent not in self._starts for parent in shard.parents):",
+                "if True:",
+            ),
+        ),
+        (
+            _POLLER + "test_children_come_after_their_parents",
+            _POLLER + "test_a_child_waits_as_long_as_its_parent_is_blocked",
+        ),
+    ),
+    Mutation(
+        "event source poller, the rest of a partial answer",
+        (
+            Edit(
+                "infra/local/event_source/lane.py",
+                "        done = numbers[:failed]\n",
+                "        done = numbers\n",
+            ),
+        ),
+        (_POLLER + "test_no_record_is_skipped_and_no_key_is_overtaken",),
+    ),
+    Mutation(
+        "event source poller, LATEST after an outage",
+        (
+            Edit(
+                "infra/local/event_source/reader.py",
+                "timestamp_ms = self._latest_since_ms.get(request.shard_id)",
+                "timestamp_ms = None",
+            ),
+        ),
+        (_POLLER_EDGES + "test_what_arrives_while_latest_is_lost_is_not_skipped",),
     ),
 )

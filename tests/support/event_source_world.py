@@ -113,6 +113,7 @@ class World:
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
         self._start_of: dict[str, int] = {}
+        self._under_way: set[tuple[str, int]] = set()
 
     @property
     def batches(self) -> list[list[int]]:
@@ -178,10 +179,16 @@ class World:
     def _invoke(self, action: Invoke) -> None:
         call = Call(action.shard_id, action.lane, action.payload, self.now_ms, len(self.calls))
         self.calls.append(call)
+        # A batch of a lane at a time, and of nothing that counts as done.
+        assert (action.shard_id, action.lane) not in self._under_way
+        self._under_way.add((action.shard_id, action.lane))
+        checkpoint = self.poller.checkpoints[action.shard_id]
+        assert checkpoint is None or int(checkpoint) < min(call.records)
         answer = self.function(call)
 
         def give() -> None:
             self.done.append(call)
+            self._under_way.remove((action.shard_id, action.lane))
             self.poller.answered(T0 + self.now_ms, action.shard_id, action.lane, answer)
 
         self._count += 1
