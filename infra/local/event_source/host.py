@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable
 from typing import TypeAlias
 
+from botocore.exceptions import ClientError
+
 from streamgauge.infra.clients import Clients
 from streamgauge.infra.local.event_source.actions import (
     Action,
@@ -23,7 +25,7 @@ from streamgauge.infra.local.event_source.calls import invoke, send
 from streamgauge.infra.local.event_source.mapping import EventSourceMapping, MappingRefused
 from streamgauge.infra.local.event_source.reader import StreamReader
 from streamgauge.infra.local.event_source.stream import StreamPoller
-from streamgauge.processors.commit.aws_errors import AWS_ERRORS, is_transient, reason_of
+from streamgauge.processors.commit.aws_errors import AWS_ERRORS, error_code, is_transient, reason_of
 from streamgauge.processors.hosts.shard_reader import ReadFailed
 from streamgauge.processors.hosts.stream_shards import list_shards
 
@@ -31,6 +33,7 @@ __all__ = ["MappingHost"]
 
 _SHOWN_ERROR_BYTES = 300
 _IDLE_S = 1.0
+_THROTTLES = frozenset({"ProvisionedThroughputExceededException", "LimitExceededException"})
 
 _log = logging.getLogger(__name__)
 _Answer: TypeAlias = Callable[[int], None]
@@ -183,7 +186,10 @@ class MappingHost:
         try:
             given = self._reader.read(action)
         except AWS_ERRORS as error:
-            _log.warning("%s of %s cannot be read: %s", action.shard_id, self.mapping.stream, reason_of(error))
+            # Readers share a shard's limit, so that being refused is nothing to tell of.
+            is_throttle = isinstance(error, ClientError) and error_code(error) in _THROTTLES
+            level = logging.DEBUG if is_throttle else logging.WARNING
+            _log.log(level, "%s of %s cannot be read: %s", action.shard_id, self.mapping.stream, reason_of(error))
             return lambda now: self.poller.read_failed(now, action.shard_id)
         return lambda now: self.poller.read(
             now, action.shard_id, given.records, behind_ms=given.behind_ms, is_end=given.is_end
