@@ -15,6 +15,7 @@ import msgspec
 
 from streamgauge.infra.clients import LOCAL_REGION, Clients, NotLocal
 from streamgauge.infra.deployment import deploy, template_text
+from streamgauge.infra.local.event_source import disable_own
 from streamgauge.infra.local.functions import end_functions, function_endpoints, provide_code, temporary_folder
 from streamgauge.infra.local.mirror import mirror_streams
 from streamgauge.infra.local.processes import (
@@ -147,6 +148,7 @@ def start_stack(home: Path, settings: StackSettings, *, environment: Mapping[str
                 parameters={**settings.parameters, **_LACKING, **code},
                 deadline_s=_DEPLOY_DEADLINE_S,
             )
+            disable_own(clients)
             mirror_streams(info.stack_name, info.endpoints, deadline_s=_DEPLOY_DEADLINE_S)
             info = msgspec.structs.replace(info, outputs=outputs)
             save_stack(info)

@@ -17,7 +17,7 @@ from streamgauge.infra.local.stack import StackRunning, load_stack, read_stack
 from streamgauge.infra.stack_state import find_stack, stack_outputs
 from streamgauge.settings import Endpoints
 
-__all__ = ["DEMO_PIPELINE", "Workplace", "home", "live_options", "require_no_stack", "workplace"]
+__all__ = ["DEMO_PIPELINE", "Command", "Workplace", "home", "live_options", "require_no_stack", "workplace"]
 
 DEMO_PIPELINE = Path(__file__).parent / "demo_pipeline" / "pipeline.toml"
 

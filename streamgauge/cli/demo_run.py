@@ -15,6 +15,7 @@ from typing import IO
 import msgspec
 
 from streamgauge.cli.context import Workplace
+from streamgauge.cli.function_watch import FunctionWatch
 from streamgauge.cli.output import PROGRESS_INTERVAL
 from streamgauge.cli.stores import archive_tables, state_store
 from streamgauge.events.errors import StreamgaugeError
@@ -89,12 +90,18 @@ class _Child:
 
 
 class Demo:
-    """One demo on a running stack. Every process that it starts is ended by `close`."""
+    """One demo on a running stack. Every process that it starts is ended by `close`.
 
-    def __init__(self, info: StackInfo, pipeline: Pipeline, place: Workplace) -> None:
+    `functions`: what watches the template's functions, where these process the stream, and not a process of the demo.
+    """
+
+    def __init__(
+        self, info: StackInfo, pipeline: Pipeline, place: Workplace, *, functions: FunctionWatch | None
+    ) -> None:
         self._info = info
         self._pipeline = pipeline
         self._place = place
+        self._functions = functions
         self._children: dict[str, _Child] = {}
 
     def start(self, name: str, arguments: Sequence[str], extra: Mapping[str, str] | None = None) -> None:
@@ -166,14 +173,37 @@ class Demo:
         return child.out.read()
 
     def progress(self) -> str:
-        """The last word of each process."""
+        """The last word of each process, and how far the functions are."""
         logs = {name: child.log for name, child in self._children.items()}
         logs |= {name: Path(log) for name, log in self._info.logs.items() if name == "deliver"}
-        return "\n".join(line for name in ("producer", "processor", "deliver") if (line := _last_line(logs.get(name))))
+        words = {name: _last_line(logs.get(name)) for name in ("producer", "processor", "deliver")}
+        if self._functions is not None:
+            words["processor"] = self._functions.look()
+        return "\n".join(word for word in words.values() if word)
 
     def wait_for_processor(self, show: Callable[[str], None]) -> None:
-        """Wait until every shard's input has ended and everything is delivered."""
-        self.wait("processor", show, deadline_s=_PROCESS_DEADLINE_S)
+        """Wait until every shard has been processed to the end of the input.
+
+        Raises
+        ------
+        StreamgaugeError
+            Nothing goes on; with the last error of the functions' log, if they process the stream.
+        """
+        if self._functions is None:
+            self.wait("processor", show, deadline_s=_PROCESS_DEADLINE_S)
+            return
+        until = monotonic() + _PROCESS_DEADLINE_S
+        while not self._functions.input_ended:
+            self._check_others()
+            show(self.progress())
+            if monotonic() > max(until, self._functions.moved_at + _PROCESS_DEADLINE_S):
+                raise StreamgaugeError(
+                    f"the functions have not come to the end of the input, and processed nothing more for "
+                    f"{_PROCESS_DEADLINE_S:.0f} s; {self._functions.error() or 'they logged no error'}",
+                    where=f"stream {self._pipeline.stream}",
+                    remedy=f"What invokes them: {self._info.logs.get('event_source')}",
+                )
+            sleep(_POLL_S)
 
     def audit(self, show: Callable[[str], None]) -> str:
         """Run the audit as a process; return its word, ``pass`` or ``fail``.

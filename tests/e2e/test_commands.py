@@ -16,7 +16,7 @@ from streamgauge.infra.local.stack import load_stack
 @pytest.fixture(scope="module")
 def running(module_cli: Cli) -> Iterator[Cli]:
     """A stack with two thousand events produced and processed."""
-    module_cli.ok("up", "--detach", "--shards", "2")
+    module_cli.ok("up", "--detach", "--host", "local", "--shards", "2")
     produced = module_cli.ok("produce", "--count", "2000", "--rate", "1000", "--end-of-input", "--json").json
     assert isinstance(produced, dict)
     assert produced["produced"] == produced["acknowledged"] == 2000
@@ -188,7 +188,7 @@ def test_own_data_in_three_commands(cli: Cli) -> None:
     again = cli("init", "mine", "--sample", str(sample))
     assert again.status == 1
     assert "not overwritten" in again.err
-    cli.ok("up", "--detach", "--pipeline", "mine/pipeline.toml")
+    cli.ok("up", "--detach", "--host", "local", "--pipeline", "mine/pipeline.toml")
     cli.ok("produce", "--count", "500", "--end-of-input")
     cli.ok("process", "--until-end-of-input")
     panes = cli.ok("results", "overview", "--json").json

@@ -31,15 +31,15 @@ def test_a_file_that_nobody_described_is_inferred_and_shown(cli: Cli) -> None:
     assert "PASS" in done.out
 
 
-@pytest.mark.parametrize("order", ["file", "time"])
-def test_rows_that_are_none_are_counted_and_the_rest_goes_on(cli: Cli, order: str) -> None:
+@pytest.mark.parametrize(("order", "host"), [("file", "local"), ("time", "lambda")])
+def test_rows_that_are_none_are_counted_and_the_rest_goes_on(cli: Cli, order: str, host: str) -> None:
     (cli.folder / "rows.ndjson").write_text(
         '{"device": "a", "at": "2026-01-01T00:00:00Z", "v": 1}\n'
         '{"device": "a", "at": "2026-01-01T01:00:00Z", "v": 2}\n'
         "{broken\n"
         '{"device": "b", "at": "2026-01-01T00:30:00Z", "v": null}\n'
     )
-    done = cli.ok("demo", "--from-file", "rows.ndjson", "--order", order, "--shards", "1", "--json")
+    done = cli.ok("demo", "--from-file", "rows.ndjson", "--order", order, "--host", host, "--shards", "1", "--json")
     result = done.json
     assert isinstance(result, dict)
     assert (result["produced"], result["malformed"], result["audit"]) == (3, 1, "pass")

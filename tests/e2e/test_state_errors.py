@@ -57,7 +57,7 @@ class Place:
 def processed(module_cli: Cli) -> Place:
     cli = module_cli
     cli.ok("init", "mine", "--sample", str(DATA / "weather-sample.csv"))
-    cli.ok("up", "--detach", "--pipeline", "mine/pipeline.toml")
+    cli.ok("up", "--detach", "--host", "local", "--pipeline", "mine/pipeline.toml")
     cli.ok("produce", "--count", "300", "--end-of-input")
     cli.ok(*TO_THE_END)
     info = load_stack(cli.folder)

@@ -109,13 +109,15 @@ def check(cli: Cli, summary: object, expected: list[Day], *, copies: int) -> Non
     assert by_sql == [{"n": 26115 * copies, "v": 1048.36058}]
 
 
-@pytest.mark.parametrize("shards", [1, 2, 5])
-def test_every_daily_window_equals_duckdbs(cli: Cli, weather_csv: Path, expected: list[Day], shards: int) -> None:
+@pytest.mark.parametrize(("shards", "host"), [(1, "local"), (2, "lambda"), (5, "local")])
+def test_every_daily_window_equals_duckdbs(
+    cli: Cli, weather_csv: Path, expected: list[Day], shards: int, host: str
+) -> None:
     (cli.folder / "pipeline.toml").write_text(PIPELINE)
     done = cli.ok(
         *["demo", "--from-file", str(weather_csv), "--pipeline", "pipeline.toml", "--type", "weather.observation"],
         *["--key", "origin", "--time", "time_hour", "--copies", "3", "--order", "shuffled"],
-        *["--shards", str(shards), "--seed", str(shards), "--json", "--keep"],
+        *["--host", host, "--shards", str(shards), "--seed", str(shards), "--json", "--keep"],
     )
     check(cli, done.json, expected, copies=3)
 

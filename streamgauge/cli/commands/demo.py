@@ -16,8 +16,9 @@ from streamgauge.cli.context import DEMO_PIPELINE, home, require_no_stack, workp
 from streamgauge.cli.demo_chaos import PROCESSOR, Chaos, ChaosReport, show_chaos
 from streamgauge.cli.demo_job import DemoJob, FileOptions, prepare
 from streamgauge.cli.demo_run import Demo, DemoResult, Produced
+from streamgauge.cli.function_watch import FunctionWatch
 from streamgauge.cli.inputs import file_options, refuse, say_bad_rows
-from streamgauge.cli.local_stack import start_local_stack
+from streamgauge.cli.local_stack import LAMBDA, LOCAL, host_option, start_local_stack
 from streamgauge.cli.output import LiveLine, print_json, print_table, say
 from streamgauge.events.times import format_duration
 from streamgauge.infra.local.record import FOLDER
@@ -33,6 +34,7 @@ __all__ = ["command"]
 @click.option("--shards", type=click.IntRange(1, 100), default=2, show_default=True, help="Shards of the stream.")
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="Events a second; a file goes as fast as it can.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the load, and of --order shuffled.")
+@host_option(default=None)
 @click.option("--chaos", is_flag=True, help="Kill the processor, split shards, lose answers meanwhile; and prove it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @click.option("--keep", is_flag=True, help="Leave the stack running until `streamgauge down`.")
@@ -43,6 +45,7 @@ def command(
     shards: int,
     rate: float | None,
     seed: int,
+    host: str | None,
     chaos: bool,
     as_json: bool,
     keep: bool,
@@ -59,6 +62,9 @@ def command(
 
     Without --from-file, events are generated: with producer duplicates, late and malformed ones among them.
     """
+    if chaos and host == LAMBDA:
+        raise click.UsageError("--chaos goes with --host local")
+    host = host or (LOCAL if chaos else LAMBDA)
     here = home()
     require_no_stack(here)
     if from_file is None:
@@ -77,7 +83,7 @@ def command(
         produce += ["--raw"] if raw else []
     # Ticks let real time pass, which a file's events from another year do not follow.
     result, seconds, troubles = _run(
-        here, job, produce, shards=shards, ticks=file is None, keep=keep, chaos_seed=seed if chaos else None
+        here, job, produce, shards=shards, host=host, ticks=file is None, keep=keep, chaos_seed=seed if chaos else None
     )
     if as_json:
         print_json(result if troubles is None else {**msgspec.structs.asdict(result), "chaos": troubles})
@@ -99,23 +105,26 @@ def _run(
     produce: Sequence[str],
     *,
     shards: int,
+    host: str,
     ticks: bool,
     keep: bool,
     chaos_seed: int | None,
 ) -> tuple[DemoResult, float, ChaosReport | None]:
     """Run everything; with the result, the seconds from the first event to the last window, and what was done to it."""
     say(f"starting the stack: MiniStack, and a local Kinesis with {shards} shards ...")
-    info = start_local_stack(here, job.pipeline, job.pipeline_file, shards=shards, ticks=ticks)
+    info = start_local_stack(here, job.pipeline, job.pipeline_file, shards=shards, host=host, ticks=ticks)
     finished = False
     place = workplace(pipeline=str(job.pipeline_file), live=False, stack=None)
-    demo = Demo(info, job.pipeline, place)
+    functions = FunctionWatch(place, job.pipeline) if host == LAMBDA else None
+    demo = Demo(info, job.pipeline, place, functions=functions)
     troubles: ChaosReport | None = None
     try:
         with (
             LiveLine() as line,
             nullcontext() if chaos_seed is None else Chaos(demo, info, place, seed=chaos_seed) as chaos,
         ):
-            demo.start("processor", PROCESSOR if chaos else ["process", "--until-end-of-input", "--json"])
+            if functions is None:
+                demo.start("processor", PROCESSOR if chaos else ["process", "--until-end-of-input", "--json"])
             started = monotonic()
             demo.start("producer", produce, chaos.producer_environment if chaos else None)
             show = chaos.watching(line.update) if chaos else line.update
@@ -129,7 +138,7 @@ def _run(
             result = demo.result(produced, received=received, audit=audit, seconds=seconds)
             troubles = chaos.report(demo.counters()) if chaos else None
         finished = True
-        if keep:
+        if keep and functions is None:
             argv = [sys.executable, "-m", "streamgauge.cli", "process"]
             start_process(info, "process", argv, environment={**os.environ, "STREAMGAUGE_HOME": info.home})
     finally:
