@@ -19,7 +19,7 @@ __all__ = ["PAGE_OVERHEAD_BYTES", "Cells", "Held", "Pages"]
 Cells = NDArray[np.uint8] | NDArray[np.int64]
 
 PAGE_OVERHEAD_BYTES = 64
-"""What a page costs beside its cells, at most: number, pane, link, and its share of the table that finds it."""
+"""What a page costs beside its cells, about: number, pane, link, and its share of the table that finds it."""
 
 _NEXT = "next"
 # Page numbers lie within 16 bits; panes are below 2**47.
