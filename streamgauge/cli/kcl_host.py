@@ -131,6 +131,8 @@ def _daemon_settings(place: Workplace, application: str, options: KclOptions) ->
         metrics=options.metrics,
         failover_ms=int(options.failover_s * 1000),
         grace_ms=int(options.grace_s * 1000),
+        coordinator_table=place.outputs.get("CoordinatorTableName"),
+        worker_metrics_table=place.outputs.get("WorkerMetricsTableName"),
         kinesis_endpoint=endpoints.url("kinesis"),
         dynamodb_endpoint=endpoints.url("dynamodb"),
     )

@@ -29,7 +29,8 @@ _CLIENT_VERSION = {
 class DaemonSettings:
     """What a daemon is told.
 
-    ``application`` names the lease table and its companions. ``worker`` distinguishes the daemons of one application,
+    ``application`` names the lease table, and the two tables beside it where these have no names of their own; it is
+    the namespace of the KCL's metrics. ``worker`` distinguishes the daemons of one application,
     and is kept when one is started again, which then has its leases at once. ``failover_ms``: a lease that was not
     renewed for so long is taken by another worker. ``grace_ms``: how long a stop waits for the children. Endpoints are
     those of a local stack, None for AWS. ``fan_out`` subscribes to each shard instead of polling it.
@@ -47,6 +48,8 @@ class DaemonSettings:
     grace_ms: int = 30_000
     read_interval_ms: int = 1_000
     max_records: int = 10_000
+    coordinator_table: str | None = None
+    worker_metrics_table: str | None = None
     kinesis_endpoint: str | None = None
     dynamodb_endpoint: str | None = None
 
@@ -79,11 +82,13 @@ def daemon_properties(settings: DaemonSettings) -> str:
     if not settings.fan_out:
         values["idleTimeBetweenReadsInMillis"] = settings.read_interval_ms
         values["maxRecords"] = settings.max_records
-    if settings.kinesis_endpoint is not None:
-        values["kinesisEndpoint"] = settings.kinesis_endpoint
-    if settings.dynamodb_endpoint is not None:
-        values["dynamoDBEndpoint"] = settings.dynamodb_endpoint
-    return "".join(f"{name} = {_escaped(str(value))}\n" for name, value in values.items())
+    values |= {
+        "coordinatorStateTableName": settings.coordinator_table,
+        "workerMetricsTableName": settings.worker_metrics_table,
+        "kinesisEndpoint": settings.kinesis_endpoint,
+        "dynamoDBEndpoint": settings.dynamodb_endpoint,
+    }
+    return "".join(f"{name} = {_escaped(str(value))}\n" for name, value in values.items() if value is not None)
 
 
 def _escaped(value: str) -> str:

@@ -26,6 +26,7 @@ OUTPUTS = {
     "StreamName", "StreamArn", "ArchiveBucketName", "StateBucketName", "StateTableName", "PanesTableName",
     "EventBusName", "ThresholdQueueUrl", "ThresholdDlqUrl", "GlueDatabaseName",
     "ProcessorFunctionName", "TickFunctionName",
+    "LeaseTableName", "CoordinatorTableName", "WorkerMetricsTableName", "KclRoleArn", "KclInstanceProfileName",
 }  # fmt: skip
 
 
@@ -138,7 +139,7 @@ def test_functions_have_a_role_and_a_log_of_their_own(template: Tree) -> None:
         part = name.removesuffix("Function")
         assert properties(function)["Role"] == {"Fn::GetAtt": [f"{part}Role", "Arn"]}
         assert properties(function)["LoggingConfig"] == {"LogGroup": {"Ref": f"{part}Log"}}
-        assert function["Condition"] == "LambdaProcesses"
+        assert function["Condition"] == {"Processor": "LambdaProcesses", "Tick": "LambdaTicks"}[part]
     assert all("RetentionInDays" in properties(log) for log in resources(template, "AWS::Logs::LogGroup").values())
 
 
@@ -151,7 +152,30 @@ def test_a_role_names_its_actions_and_the_resources_of_this_stack(template: Tree
             assert "*" not in json.dumps(actions), f"{name}: {actions}"
             if statement.get("Resource") == "*":
                 unbound.add(statement["Sid"])
-    assert unbound == {"Trace", "CheckTheEventSource"}
+    # CloudWatch is bound by its namespace.
+    assert unbound == {"Trace", "CheckTheEventSource", "Measure"}
+
+
+def test_each_host_has_what_it_needs_and_nothing_of_the_other(template: Tree) -> None:
+    found = template["Resources"]
+    assert isinstance(found, dict)
+    by_condition: dict[str, set[str]] = {}
+    for name, resource in found.items():
+        by_condition.setdefault(str(resource.get("Condition")), set()).add(name)
+    assert by_condition["KclProcesses"] == {
+        "LeaseTable", "CoordinatorTable", "WorkerMetricsTable", "KclRole", "KclInstanceProfile"
+    }  # fmt: skip
+    assert {name.removeprefix("Processor") for name in by_condition["LambdaProcesses"]} == {
+        "Function", "Role", "Log", "DeadLetters", "DeadLettersPolicy"
+    }  # fmt: skip
+    assert all(name.startswith("Tick") for name in by_condition["LambdaTicks"])
+
+
+def test_the_lease_table_is_as_the_host_would_make_it(template: Tree) -> None:
+    table = properties(resources(template, "AWS::DynamoDB::Table")["LeaseTable"])
+    assert table["KeySchema"] == [{"AttributeName": "leaseKey", "KeyType": "HASH"}]
+    assert [index["IndexName"] for index in table["GlobalSecondaryIndexes"]] == ["LeaseOwnerToLeaseKeyIndex"]  # type: ignore[attr-defined]
+    assert {"Key": "streamgauge:stream", "Value": {"Fn::GetAtt": ["Stream", "Arn"]}} in table["Tags"]  # type: ignore[operator]
 
 
 def test_the_state_bucket_keeps_no_versions_and_expires_nothing(template: Tree) -> None:
