@@ -8,62 +8,45 @@ those of one (pipeline, state_epoch, rule, key), lets the one with the highest `
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from streamgauge.events.times import rfc3339
 from streamgauge.processors.commit.aws_errors import AWS_ERRORS, reason_of
-from streamgauge.processors.commit.commit_objects import rule_sequence_text
 from streamgauge.processors.commit.ports import Delivery
+from streamgauge.processors.commit.threshold_detail import DEFAULT_SEVERITY, threshold_detail
+from streamgauge.processors.core.definition import Severity
 from streamgauge.processors.core.effects import ThresholdEvent
 
 if TYPE_CHECKING:
     from types_boto3_events import EventBridgeClient
     from types_boto3_events.type_defs import PutEventsRequestEntryTypeDef
 
-__all__ = ["EventBridgeReceiver", "ThresholdDetail"]
+__all__ = ["EventBridgeReceiver"]
 
 # Limits of PutEvents (EventBridge API reference): entries of a call, and bytes of all its entries together.
 _MAX_ENTRIES = 10
 _MAX_CALL_BYTES = 256 * 1024
-
-
-class ThresholdDetail(msgspec.Struct, frozen=True, kw_only=True):
-    """The detail of an entry: one threshold event. Times are RFC 3339 UTC, ``rule_sequence`` texts compare.
-
-    `oversize`: the event is larger than EventBridge takes, so it comes without its key; its row in
-    ``streamgauge_threshold_events`` of the archive has the same id and is whole.
-    """
-
-    id: str
-    pipeline: str
-    state_epoch: int
-    rule: str
-    aggregate: str
-    key: dict[str, str]
-    window_start: str
-    window_end: str
-    revision: int
-    kind: str
-    state: str
-    reason: str
-    takes_back: str | None
-    crossing_ordinal: int
-    rule_sequence: str
-    measures: dict[str, int | float | None]
-    raise_when: str
-    clear_when: str | None
-    oversize: bool = False
+_NO_SEVERITIES: Mapping[str, Severity] = MappingProxyType({})
 
 
 class EventBridgeReceiver:
-    """Puts threshold events on a bus, ten a call. Entries that the bus does not take come back, one by one."""
+    """Puts threshold events on a bus, ten a call. Entries that the bus does not take come back, one by one.
 
-    def __init__(self, client: EventBridgeClient, bus: str) -> None:
+    Parameters
+    ----------
+    severities
+        By rule. Every other rule has the default.
+    """
+
+    def __init__(
+        self, client: EventBridgeClient, bus: str, *, severities: Mapping[str, Severity] = _NO_SEVERITIES
+    ) -> None:
         self._client = client
         self._bus = bus
+        self._severities = severities
 
     def deliver(self, entries: Sequence[ThresholdEvent]) -> Delivery[ThresholdEvent]:
         """Put the events; after a call that failed, whole or in part, the rest waits for the next time."""
@@ -94,7 +77,7 @@ class EventBridgeReceiver:
         return failed, reason
 
     def _entry(self, event: ThresholdEvent) -> PutEventsRequestEntryTypeDef:
-        detail = _detail(event)
+        detail = threshold_detail(event, severity=self._severities.get(event.rule, DEFAULT_SEVERITY))
         entry: PutEventsRequestEntryTypeDef = {
             "EventBusName": self._bus,
             "Source": f"streamgauge.{event.pipeline}",
@@ -128,26 +111,3 @@ def _size_bytes(entry: PutEventsRequestEntryTypeDef) -> int:
     """As EventBridge counts: source, detail type and detail in UTF-8, and 14 bytes for a time."""
     texts = (entry.get("Source", ""), entry.get("DetailType", ""), entry.get("Detail", ""))
     return 14 + sum(len(text.encode()) for text in texts)
-
-
-def _detail(event: ThresholdEvent) -> ThresholdDetail:
-    return ThresholdDetail(
-        id=event.id,
-        pipeline=event.pipeline,
-        state_epoch=event.state_epoch,
-        rule=event.rule,
-        aggregate=event.aggregate,
-        key=dict(event.key),
-        window_start=rfc3339(event.window_start_ms),
-        window_end=rfc3339(event.window_end_ms),
-        revision=event.revision,
-        kind=event.kind,
-        state=event.state,
-        reason=event.reason,
-        takes_back=event.takes_back,
-        crossing_ordinal=event.crossing_ordinal,
-        rule_sequence=rule_sequence_text(event.rule_sequence),
-        measures=dict(event.measures),
-        raise_when=event.raise_when,
-        clear_when=event.clear_when,
-    )

@@ -17,10 +17,13 @@ __all__ = [
     "MeasureKind",
     "Pipeline",
     "SessionWindow",
+    "Severity",
     "Threshold",
     "TumblingWindow",
     "Window",
 ]
+
+Severity = Literal["info", "warning", "critical"]
 
 MeasureKind = Literal[
     "count", "sum", "min", "max", "mean", "variance", "stddev", "first", "last", "approx_distinct", "quantile"
@@ -70,6 +73,7 @@ class Threshold:
     raise_when: Expression
     clear_when: Expression | None
     detail_type: str
+    severity: Severity = "warning"
 
 
 @dataclass(frozen=True, slots=True)

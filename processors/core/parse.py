@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from streamgauge.events.catalogue import Catalogue, FieldType
 from streamgauge.events.envelope import MAX_SEQUENCE_WINDOW, MIN_SEQUENCE_WINDOW, RESERVED_TYPE_PREFIX
 from streamgauge.events.mapping import EventMapping, MappingError, parse_mapping
-from streamgauge.processors.core.definition import Aggregate, Pipeline, Threshold
+from streamgauge.processors.core.definition import Aggregate, Pipeline, Severity, Threshold
 from streamgauge.processors.core.expressions import Expression, Kind, compile_expression
 from streamgauge.processors.core.parse_measures import parse_measures
 from streamgauge.processors.core.parse_windows import TimeZones, parse_window
@@ -37,7 +37,7 @@ _PIPELINE_KEYS = (
 )
 _EVENT_KEYS = ("id", "time", "time_format", "type", "key", "source")
 _AGGREGATE_KEYS = ("name", "key", "window", "allowed_lateness", "where", "measures", "serve")
-_THRESHOLD_KEYS = ("name", "aggregate", "raise_when", "clear_when", "detail_type")
+_THRESHOLD_KEYS = ("name", "aggregate", "raise_when", "clear_when", "detail_type", "severity")
 _LATER_RULES = {"early": "an early look at open windows is", "absent_for": "a rule about absent events is"}
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
@@ -229,7 +229,16 @@ def _threshold(table: Table, aggregates: list[Aggregate]) -> Threshold:
         raise_when=rule("raise_when"),
         clear_when=rule("clear_when") if "clear_when" in table.values else None,
         detail_type=detail_type,
+        severity=_severity(table),
     )
+
+
+def _severity(table: Table) -> Severity:
+    given = table.string("severity", "warning")
+    found: Severity | None = next((severity for severity in get_args(Severity) if severity == given), None)
+    if found is None:
+        raise table.error("severity", f"{given!r} is none of {', '.join(get_args(Severity))}")
+    return found
 
 
 def _name(table: Table) -> str:

@@ -115,7 +115,11 @@ def receivers(clients: AwsClients, resources: Resources, pipeline: Pipeline) -> 
     """Where the pipeline's effects go."""
     return Receivers(
         archive=ArchiveReceiver(archive_objects(clients, resources)),
-        threshold_events=EventBridgeReceiver(clients.events, resources.event_bus),
+        threshold_events=EventBridgeReceiver(
+            clients.events,
+            resources.event_bus,
+            severities={threshold.name: threshold.severity for threshold in pipeline.thresholds},
+        ),
         served_panes=ServedPanesReceiver(
             clients.dynamodb, resources.panes_table, pipeline=pipeline.name, state_epoch=pipeline.state_epoch
         ),

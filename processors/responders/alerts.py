@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from streamgauge.processors.commit.aws_errors import port_errors
-from streamgauge.processors.commit.eventbridge import ThresholdDetail
+from streamgauge.processors.commit.threshold_detail import ThresholdDetail
 
 if TYPE_CHECKING:
     from types_boto3_dynamodb import DynamoDBClient

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from streamgauge.events.errors import StreamgaugeError
-from streamgauge.processors.commit.eventbridge import ThresholdDetail
+from streamgauge.processors.commit.threshold_detail import ThresholdDetail
 
 __all__ = ["MalformedThresholdEvent", "ThresholdNotice", "parse_notice"]
 

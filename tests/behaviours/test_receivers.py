@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamgauge.processors.commit.commit_objects import rule_sequence_text
-from streamgauge.processors.commit.eventbridge import EventBridgeReceiver, ThresholdDetail
+from streamgauge.processors.commit.eventbridge import EventBridgeReceiver
 from streamgauge.processors.commit.memory import MemoryObjectStore
 from streamgauge.processors.commit.ports import StoreUnavailable
 from streamgauge.processors.commit.s3 import ArchiveReceiver
@@ -26,6 +26,7 @@ from streamgauge.processors.commit.served_panes import (
     read_served_pane,
     read_served_panes,
 )
+from streamgauge.processors.commit.threshold_detail import ThresholdDetail
 from streamgauge.processors.core.effects import ArchiveObject
 
 HERE = {"pipeline": "weather", "state_epoch": 1, "aggregate": "wind"}

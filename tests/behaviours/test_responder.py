@@ -14,8 +14,8 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from streamgauge.events.errors import StreamgaugeError
 from streamgauge.processors.commit.commit_objects import rule_sequence_text
-from streamgauge.processors.commit.eventbridge import ThresholdDetail
 from streamgauge.processors.commit.ports import StoreRefused
+from streamgauge.processors.commit.threshold_detail import ThresholdDetail
 from streamgauge.processors.responders.alerts import Alerts, Standing
 from streamgauge.processors.responders.events import MalformedThresholdEvent, ThresholdNotice, parse_notice
 from streamgauge.processors.responders.handler import load_action, responder_from

@@ -85,6 +85,11 @@ def test_a_whole_file_is_read() -> None:
     assert pipeline.aggregate("daily") is daily and pipeline.aggregate("none") is None
 
 
+def test_a_rule_has_a_severity() -> None:
+    hot, many = parsed(GOOD.replace('detail_type = "Too hot"', 'severity = "critical"')).thresholds
+    assert (hot.severity, many.severity) == ("critical", "warning")
+
+
 def test_every_measure_is_read_with_its_kind() -> None:
     def of(call: str) -> Measure:
         return parsed(GOOD.replace("min(data.count)", call)).aggregates[1].measures[1]
@@ -200,6 +205,12 @@ MISTAKES = {
     "a rule over an unknown measure": ("top > 40", "tip > 40", 29, "column 1.*unknown name 'tip'.*top"),
     "a bad clear_when": ("top < 30", "top <", 30, "not an expression"),
     "a long detail_type": ("Too hot", "x" * 129, 31, "128"),
+    "an unknown severity": (
+        'detail_type = "Too hot"',
+        'severity = "fatal"',
+        31,
+        "'fatal' is none of info, warning, critical",
+    ),
     "an early look": ('aggregate = "daily"', 'aggregate = "daily"\nearly = true', 36, "not supported in this version"),
     "absence": ('aggregate = "daily"', 'aggregate = "daily"\nabsent_for = "1h"', 36, "not supported in this version"),
     "an early aggregate": ("serve = true", "early = true", 21, "not supported in this version"),
