@@ -34,8 +34,8 @@ _RATE = 400.0
 _DEADLINE_S = 60.0
 _POLL_S = 0.25
 # Short, so that nobody waits long for a successor; still several times what a commit takes on a busy machine.
-_LEASE = "4s"
-_WORKERS_MAX = 2
+_LEASE = "3s"
+_WORKERS_MAX = 3
 # A command's environment and its output are those of the whole process.
 IN_THIS_PROCESS = threading.Lock()
 _MEASURES = ("readings", "total", "top")
@@ -198,11 +198,12 @@ class Rig:
         self.put(number)
 
     def kill_processor(self, number: int) -> None:
-        """Kill one of the workers, and start another."""
+        """Kill one of the workers, or all, and start another; now and then one more."""
         self._look_after_workers()
-        if self.workers:
-            self._end_worker(self.rng.choice(self.workers), signal.SIGKILL)
-        self.work()
+        for name in self.rng.sample(self.workers, k=self.rng.randint(min(1, len(self.workers)), len(self.workers))):
+            self._end_worker(name, signal.SIGKILL)
+        for _ in range(min(self.rng.choice([1, 1, 2]), _WORKERS_MAX - len(self.workers))):
+            self.work()
 
     def kill_delivery(self, number: int) -> None:
         """Kill delivery, and start it again."""
