@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from streamgauge.events.errors import StreamgaugeError
 from streamgauge.infra.packaging.archive import UNPACKED_BYTES_MAX, Archived, write_archive
+from streamgauge.infra.packaging.bytecode import bytecode
 from streamgauge.infra.packaging.contents import is_needed
 from streamgauge.infra.packaging.distributions import files_of
 from streamgauge.infra.packaging.lock import Target, lock_text, locked, running
@@ -69,6 +70,8 @@ def build_package(
         contents: dict[str, bytes | Path] = {**files_of(wanted, target, work=fetched, say=say)}
         contents |= _own()
         contents |= _pipeline(pipeline_file)
+        if target is None:
+            contents |= bytecode(contents)
         built = write_archive(
             contents,
             folder,

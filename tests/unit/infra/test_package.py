@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import py_compile
 import re
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from packaging.utils import canonicalize_name
 from streamgauge.events.errors import StreamgaugeError
 from streamgauge.infra.packaging.archive import PackageTooLarge, write_archive
 from streamgauge.infra.packaging.build import PIPELINE_FILE, build_package
+from streamgauge.infra.packaging.bytecode import bytecode
 from streamgauge.infra.packaging.contents import SERVICES, is_needed
 from streamgauge.infra.packaging.distributions import PackagesMissing, files_of
 from streamgauge.infra.packaging.lock import PYTHON_VERSIONS, Locked, LockError, Target, lock_text, locked
@@ -142,7 +144,7 @@ def test_the_package_holds_our_code_its_dependencies_and_the_pipeline_alone(buil
         names = set(archive.namelist())
         text = archive.read(PIPELINE_FILE).decode()
     assert text == PIPELINE.read_text()
-    ours = {"/".join(name.split("/")[:2]) for name in names if name.startswith("streamgauge/")}
+    ours = {"/".join(name.split("/")[:2]) for name in names if name.startswith("streamgauge/") and name[-1] != "c"}
     assert ours == {
         f"streamgauge/{each}" for each in ("__init__.py", "settings.py", "py.typed", "events", "processors")
     }
@@ -152,6 +154,23 @@ def test_the_package_holds_our_code_its_dependencies_and_the_pipeline_alone(buil
     for folder in ("events", "processors"):
         there = set((ROOT / "streamgauge" / folder).resolve().rglob("*.py"))
         assert len([name for name in names if name.startswith(f"streamgauge/{folder}/")]) >= len(there)
+
+
+def test_a_local_package_brings_the_bytecode_that_is_at_hand(unpacked: Path, tmp_path: Path) -> None:
+    source = tmp_path / "module.py"
+    source.write_text("x = 1\n")
+    assert bytecode({"module.py": source}) == {}
+    py_compile.compile(str(source))
+    (name, code), *_ = bytecode({"module.py": source, "other.py": b""}).items()
+    target = tmp_path / "package" / name
+    target.parent.mkdir(parents=True)
+    target.write_bytes(code)
+    # Had it been compiled from the file beside it, x would be another.
+    (tmp_path / "package" / "module.py").write_text("x = 2\n")
+    assert in_package(tmp_path / "package", "import module; print(module.x)").strip() == "1"
+    source.write_text("x = 1000\n")
+    assert bytecode({"module.py": source}) == {}
+    assert len(list(unpacked.rglob("botocore/__pycache__/*.pyc"))) > 20
 
 
 def test_everything_of_it_can_be_imported_without_anything_else(unpacked: Path) -> None:
