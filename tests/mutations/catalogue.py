@@ -58,6 +58,8 @@ _RECEIVERS = "tests/behaviours/test_receivers.py::"
 _DECODERS = "tests/behaviours/test_decoders.py::"
 _ENGINE = "tests/unit/core/test_engine.py::"
 _ENGINES = "tests/properties/test_engine.py::"
+_MEASURES = "tests/properties/test_measures.py::"
+_MEASURED = "tests/properties/test_engine_measures.py::"
 _DEDUPE = "tests/properties/test_dedupe.py::"
 _HANDED_OVER = "tests/unit/core/test_handover.py::"
 _AUDIT = "tests/behaviours/test_audit_resharded.py::"
@@ -388,5 +390,109 @@ MUTATIONS = (
             ),
         ),
         (_POLLER_EDGES + "test_what_arrives_while_latest_is_lost_is_not_skipped",),
+    ),
+    Mutation(
+        "measures, variance relative to the first value",
+        (
+            Edit(
+                "processors/core/moments.py",
+                "[slots[is_first]] = values[is_first]",
+                "[slots[is_first]] = 0.0",
+            ),
+        ),
+        (_MEASURES + "test_the_variance_of_many_values_keeps_13_digits",),
+    ),
+    Mutation(
+        "measures, variance's blocks end by the number of values",
+        (
+            Edit(
+                "processors/core/moments.py",
+                "beyond = running[slots] > self._capacity(slots)",
+                "beyond = np.zeros(len(slots), dtype=np.bool_)",
+            ),
+        ),
+        (
+            _MEASURES + "test_how_values_are_cut_into_batches_changes_no_byte",
+            _MEASURED + "test_how_the_stream_is_cut_changes_no_measure",
+        ),
+    ),
+    Mutation(
+        "measures, first and last, ties go to the source",
+        (
+            Edit(
+                "processors/core/ends.py",
+                "self._slots.column(later)[moved] = start",
+                "del start",
+            ),
+        ),
+        (_MEASURES + "test_the_first_and_the_last_are_those_by_time_source_and_sequence",),
+    ),
+    Mutation(
+        "measures, registers merge by maximum",
+        (
+            Edit(
+                "processors/core/distinct.py",
+                "np.maximum.at(self._pages.flat, places, cells)",
+                "self._pages.flat[places] = cells",
+            ),
+        ),
+        (_MEASURES + "test_sketches_of_many_values_merge_into_that_of_all",),
+    ),
+    Mutation(
+        "measures, which pages are kept",
+        (
+            Edit(
+                "processors/core/quantiles.py",
+                "kept = (rank < MAX_PAGES) | (numbers == 0)",
+                "kept = (numbers >= np.sort(numbers)[0]) & (rank % 2 == 0) | (numbers == 0)",
+            ),
+        ),
+        (_MEASURES + "test_of_values_too_far_apart_those_closest_to_zero_count_as_zero",),
+    ),
+    Mutation(
+        "measures, sketches go with their panes",
+        (
+            Edit(
+                "processors/core/slots.py",
+                "            let_go(rows)\n",
+                "            del let_go\n",
+            ),
+        ),
+        (_MEASURES + "test_rows_that_are_given_back_leave_nothing_behind",),
+    ),
+    Mutation(
+        "measures, sketches are handed over with their panes",
+        (
+            Edit(
+                "processors/core/summaries.py",
+                "chosen[name] = (np.cumsum(kept) - 1)[panes[inside]]",
+                "chosen[name] = panes[inside]",
+            ),
+        ),
+        (_MEASURED + "test_what_a_split_and_a_merge_hand_over_is_what_each_key_had",),
+    ),
+    Mutation(
+        "measures, no finite number",
+        (
+            Edit(
+                "processors/core/measures.py",
+                "present &= np.isfinite(values)",
+                "values = np.nan_to_num(values)",
+            ),
+        ),
+        ("tests/unit/core/test_measures.py::test_a_measure_that_is_no_finite_number_is_null",),
+    ),
+    Mutation(
+        "expressions, integers do not wrap",
+        (
+            Edit(
+                "processors/core/expression_terms.py",
+                'fits = ~_overflows(ufunc, a, b, result) if kind == "integer" else np.isfinite(result)',
+                "fits = np.isfinite(result)",
+            ),
+        ),
+        (
+            "tests/properties/test_expressions.py::test_an_expression_means_what_python_means_but_for_null_and_numbers_that_do_not_exist",
+        ),
     ),
 )

@@ -30,6 +30,8 @@ PROTECTIONS = {
     "take-back of a vanished clear",
     "functions' permissions",
     "event source poller",
+    "measures",
+    "expressions",
 }
 
 

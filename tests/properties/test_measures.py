@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -229,7 +229,8 @@ def test_the_first_and_the_last_are_those_by_time_source_and_sequence(rows: list
     from streamgauge.processors.core.hashes import text_digest
 
     table = Table()
-    table.add(rows, range(len(rows)))
+    for first in range(0, len(rows), 5):
+        table.add(rows[first : first + 5], range(first, min(first + 5, len(rows))))
     for pane, found in enumerate(table.results()):
         mine = sorted(
             (row[2], text_digest("abc"[row[3]]), place, row[1] + 0.0)
@@ -263,10 +264,17 @@ def test_the_variance_is_exact_to_rounding_however_large_the_mean(numbers: list[
     assert abs(Fraction(found) - exact) <= exact * Fraction(2.0**-52 * n**1.5) + Fraction(5e-324) * n
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_the_variance_of_many_values_keeps_13_digits(seed: int) -> None:
-    random = np.random.default_rng(seed)
-    numbers = np.concatenate([[-1e9], random.normal(1e9, 1.0, 20_000), random.normal(0.0, 1e-3, 20_000)])
+FAR_APART = {
+    "a large mean": lambda random: random.normal(1e9, 1.0, 40_000),
+    "a first value far off": lambda random: np.concatenate([[-1e12], random.normal(1e9, 1.0, 40_000)]),
+    "a jump": lambda random: np.concatenate([random.normal(1e9, 1.0, 20_000), random.normal(0.0, 1e-3, 20_000)]),
+    "a trend": lambda random: np.arange(40_000) * 1e6 + random.normal(0.0, 1e-3, 40_000),
+}
+
+
+@pytest.mark.parametrize("values_of", FAR_APART.values(), ids=FAR_APART)
+def test_the_variance_of_many_values_keeps_13_digits(values_of: Callable[[np.random.Generator], np.ndarray]) -> None:
+    numbers = values_of(np.random.default_rng(1))
     table = Table()
     for first in range(0, len(numbers), 1_234):
         part = numbers[first : first + 1_234].tolist()
@@ -274,6 +282,20 @@ def test_the_variance_of_many_values_keeps_13_digits(seed: int) -> None:
     found, exact = number(table.results()[0]["variance"], "variance"), exact_variance(numbers.tolist())
     assert found is not None and exact is not None
     assert abs(Fraction(found) / exact - 1) < 1e-13
+
+
+def test_sketches_of_many_values_merge_into_that_of_all() -> None:
+    numbers = np.random.default_rng(1).lognormal(3.0, 4.0, 3_000).tolist()
+    whole, parts = Table(), Table()
+    whole.add([(0, value, 0, 0) for value in numbers], range(len(numbers)))
+    # A third of the values is in both.
+    parts.add([(0, value, 0, 0) for value in numbers[:2_000]], range(2_000))
+    parts.add([(1, value, 0, 0) for value in numbers[1_000:]], range(1_000, 3_000))
+    parts.accumulators.merge(parts.panes[:1], parts.accumulators, parts.panes[1:2])
+    assert parts.results()[0]["distinct"] == whole.results()[0]["distinct"]
+    whole.add([(0, value, 0, 0) for value in numbers[1_000:2_000]], range(1_000))
+    for text in QUANTILES:
+        assert parts.results()[0][f"q{text}"] == whole.results()[0][f"q{text}"]
 
 
 @settings(max_examples=100, deadline=None)

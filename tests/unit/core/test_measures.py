@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from streamgauge.processors.core.batch import FieldColumn
+from streamgauge.processors.core.batch import EventBatch, FieldColumn
 from streamgauge.processors.core.definition import Measure, MeasureKind
 from streamgauge.processors.core.measures import Accumulators
 from streamgauge.processors.core.slots import Slots
@@ -130,3 +130,82 @@ def test_the_smallest_integer_can_be_summed() -> None:
     assert accumulators.overflows(fields, 0, [int(slots[0])]) is None
     accumulators.add(slots[[0, 0]], fields, np.arange(2))
     assert values_of(accumulators, slots[:1])["sum"] == [-(2**63) + 5]
+
+
+@pytest.mark.parametrize("kind", ["sum", "mean", "variance", "stddev"])
+def test_a_measure_that_is_no_finite_number_is_null(kind: MeasureKind) -> None:
+    accumulators, slots = summarised(kind)
+    add(accumulators, slots[:1], [1e308, 1e308, -1e308])
+    assert values_of(accumulators, slots[:1])[kind] == [None]
+
+
+def test_a_variance_of_one_value_is_null_and_of_equal_ones_zero() -> None:
+    accumulators, slots = summarised("variance", "stddev")
+    add(accumulators, slots[:1], [0.1])
+    assert values_of(accumulators, slots[:1]) == {"events": [1], "variance": [None], "stddev": [None]}
+    add(accumulators, slots[:1], [0.1] * 9)
+    assert values_of(accumulators, slots[:1]) == {"events": [10], "variance": [0.0], "stddev": [0.0]}
+
+
+def test_panes_without_values_have_none() -> None:
+    accumulators, slots = summarised("variance", "stddev", "first", "last", "approx_distinct", "quantile")
+    add(accumulators, slots[:1], [None, None])
+    assert values_of(accumulators, np.array([slots[0], slots[1], 0])) == {
+        "events": [2, 0, 0],
+        **dict.fromkeys(("variance", "stddev", "first", "last", "quantile"), [None] * 3),
+        "approx_distinct": [0, 0, 0],
+    }
+
+
+def test_first_and_last_of_integers_are_exact_integers() -> None:
+    accumulators, slots = summarised("first", "last", "approx_distinct", "quantile", "variance", integer=True)
+    add(accumulators, slots[:1], [2**53 + 1, -(2**63), 2**63 - 1, 5], integer=True, times=[3, 5, 1, 4])
+    columns = accumulators.measures(accumulators.gather(slots[:1]))
+    assert (columns["first"].values.tolist(), columns["last"].values.tolist()) == ([2**63 - 1], [-(2**63)])
+    assert columns["approx_distinct"].values.tolist() == [4]
+    assert columns["quantile"].values.dtype == columns["variance"].values.dtype == np.float64
+
+
+def summarised(*kinds: MeasureKind, integer: bool = False) -> tuple[Accumulators, np.ndarray]:
+    slots = Slots()
+    whole = {"first", "last", "sum"} if integer else set()
+    measures = [
+        Measure(
+            kind,
+            kind,
+            "data.x",
+            is_integer=kind in whole or kind == "approx_distinct",
+            parameter="0.5" if kind == "quantile" else None,
+        )
+        for kind in kinds
+    ]
+    accumulators = Accumulators([Measure("events", "count", None, is_integer=True), *measures], slots)
+    return accumulators, slots.create(np.zeros(2, dtype=np.int64), np.arange(2))
+
+
+def add(
+    accumulators: Accumulators,
+    slot: np.ndarray,
+    values: list[float | None],
+    *,
+    integer: bool = False,
+    times: list[int] | None = None,
+) -> None:
+    n = len(values)
+    zeros = np.zeros(n, dtype=np.int64)
+    batch = EventBatch(
+        record=zeros,
+        sub_sequence=zeros,
+        time_ms=np.array(times or range(n), dtype=np.int64),
+        source=zeros,
+        sources=["s"],
+        source_windows=[0],
+        sequence=zeros - 1,
+        ids=[""] * n,
+        partition_keys=[""] * n,
+        outcome=np.zeros(n, dtype=np.uint8),
+        failures={},
+        fields=a_field(values, integer=integer),
+        payloads=[b""] * n,
+    )
+    accumulators.add(np.repeat(slot, n), accumulators.prepare(batch), np.arange(n))
