@@ -53,6 +53,8 @@ class Mutation:
 _SESSION = "tests/behaviours/test_shard_session.py::"
 _STORE = "tests/behaviours/test_state_store.py::"
 _PERMISSIONS = "tests/integration/test_permissions.py::"
+_FUNCTIONS = "tests/integration/test_stack_functions.py::"
+_PACKAGE = "tests/unit/infra/test_package.py::"
 _DYNAMODB = "tests/integration/test_dynamodb_state_store.py::"
 _RECEIVERS = "tests/behaviours/test_receivers.py::"
 _DECODERS = "tests/behaviours/test_decoders.py::"
@@ -343,6 +345,21 @@ MUTATIONS = (
             ),
         ),
         (_PERMISSIONS + "test_no_permission_is_there_for_nothing",),
+    ),
+    Mutation(
+        "local stack, no function outlives it",
+        (Edit("infra/local/stack.py", "    end_functions(info.folder)\n", ""),),
+        (_FUNCTIONS + "test_no_function_outlives_the_stack_not_even_one_whose_ministack_was_killed",),
+    ),
+    Mutation(
+        "functions' package, the size that Lambda takes",
+        (Edit("infra/packaging/archive.py", "    if size > limit:\n", "    if False:\n"),),
+        (_PACKAGE + "test_a_package_that_lambda_would_refuse_is_refused_with_its_largest_parts",),
+    ),
+    Mutation(
+        "functions' package, named by its contents",
+        (Edit("infra/packaging/archive.py", "sha256(body).hexdigest()", "len(body)"),),
+        (_PACKAGE + "test_other_contents_give_another_name",),
     ),
     Mutation(
         "event source poller, one batch in flight",

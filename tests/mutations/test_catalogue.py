@@ -29,6 +29,8 @@ PROTECTIONS = {
     "re-run of the threshold machine",
     "take-back of a vanished clear",
     "functions' permissions",
+    "functions' package",
+    "local stack",
     "event source poller",
     "measures",
     "expressions",
