@@ -52,7 +52,7 @@ def test_batches_come_whole_and_in_order_to_a_warm_process(place: Place, name: s
 @pytest.mark.usefixtures("poller")
 @pytest.mark.parametrize("trouble", ["raise", "die", "hang", "large"])
 def test_a_function_that_fails_gets_its_batch_again_in_another_process(place: Place, name: str, trouble: str) -> None:
-    source = place.source(name, texts=["a", f"{trouble} once", "b"], MaximumRetryAttempts=1, **REPORTS)
+    source = place.source(name, texts=["a", f"{trouble} once", "b"], MaximumRetryAttempts=1)
     source.wait_for([["a", f"{trouble} once", "b"]] * 2)
 
     (first, second) = source.calls

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -50,24 +51,26 @@ def test_a_timestamp_is_given_to_the_poller_since_ministack_loses_it(place: Plac
 
 
 def test_outages_of_both_servers_are_outlasted_and_nothing_is_skipped(place: Place, name: str) -> None:
-    is_down = threading.Event()
-
-    def treat(_call: str) -> Treatment:
-        return Treatment(refuse=is_down.is_set())
-
+    aws_is_down, kinesis_is_down = threading.Event(), threading.Event()
     assert place.endpoints.aws is not None and place.endpoints.kinesis is not None
-    with FaultyProxy(place.endpoints.aws, treat) as aws, FaultyProxy(place.endpoints.kinesis, treat) as kinesis:
+    with (
+        FaultyProxy(place.endpoints.aws, lambda _: Treatment(refuse=aws_is_down.is_set())) as aws,
+        FaultyProxy(place.endpoints.kinesis, lambda _: Treatment(refuse=kinesis_is_down.is_set())) as kinesis,
+    ):
         source = place.source(name, texts=["a"])
         with running(Endpoints(aws=aws.url, kinesis=kinesis.url)) as counters:
             source.wait_for([["a"]])
-            for text in ("b", "c"):
-                is_down.set()
+            for text, down in (("b", [aws_is_down]), ("c", [kinesis_is_down]), ("d", [aws_is_down, kinesis_is_down])):
+                for one in down:
+                    one.set()
                 source.put(text)
                 sleep(1)
-                is_down.clear()
+                for one in down:
+                    one.clear()
                 source.wait_for_last(text)
-    assert source.texts == [["a"], ["b"], ["c"]]
-    assert counters[0].records_done >= 3
+    assert source.texts == [["a"], ["b"], ["c"], ["d"]]
+    assert counters[0].records_done == 4
+    assert counters[0].not_invoked >= 1
 
 
 def test_an_answer_that_is_lost_brings_the_batch_again(place: Place, name: str) -> None:
@@ -143,6 +146,8 @@ def test_the_command_polls_fires_schedules_and_ends_after_the_call_under_way(pla
     assert process.returncode == 0, said
     assert f"{name} from {name}" in said
     assert "ended" in source.calls[-1]
+    # What it says last counts the call that was under way.
+    assert re.search(r"^[12] records in [12] calls", said.splitlines()[-1]), said
     event = ticks.calls[0]["event"]
     assert event["detail-type"] == "Scheduled Event"  # type: ignore[call-overload]
     assert event["resources"] == [rule]  # type: ignore[call-overload]
