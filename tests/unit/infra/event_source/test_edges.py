@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
+from event_source_pages import QUOTAS, SCHEDULED, says
 from event_source_world import FUNCTION_ARN, SHARD
 from scripted_kinesis import client_error
 
@@ -162,6 +163,7 @@ def test_an_answer_is_handed_on() -> None:
     )
 
 
+@says(QUOTAS)
 def test_an_answer_that_is_too_large_is_the_functions_error() -> None:
     answer = called(b"x" * (ANSWER_BYTES_MAX + 1))
 
@@ -189,8 +191,8 @@ def test_what_did_not_reach_the_function_is_told_apart(error: Exception, is_thro
 RULE = ScheduleRule("tick", "arn:aws:events:us-east-1:123456789012:rule/tick", "rate(1 minute)", FUNCTION_ARN)
 
 
+@says(SCHEDULED)
 def test_a_scheduled_event_is_the_one_of_eventbridges_guide() -> None:
-    # Amazon EventBridge user guide, event-reference, "Example Scheduled Event event".
     assert json.loads(scheduled_event(RULE, now_ms=1_483_123_489_999, event_id="89d1")) == {
         "version": "0",
         "id": "89d1",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import pytest
+from event_source_pages import KINESIS, MAPPINGS, ON_FAILURE, RESHARDING, STREAM_QUOTAS, says
 from event_source_world import (
     ERROR,
     FUNCTION_ARN,
@@ -33,12 +34,11 @@ from streamgauge.events.records import StreamRecord
 from streamgauge.infra.local.event_source.actions import Patience
 from streamgauge.infra.local.event_source.mapping import MappingRefused
 
-# AWS Lambda developer guide, invocation-eventsourcemapping: for Kinesis the next window begins when a call has ended.
 WINDOW = {"MaximumBatchingWindowInSeconds": 10}
 
 
+@says(KINESIS)
 def test_an_event_is_the_one_of_awss_guide() -> None:
-    # AWS Lambda developer guide, with-kinesis: "Example Kinesis record event".
     world = World(mapping(), [StreamRecord("495", "1", T0 + 987, b"Hello, this is a test.")]).run()
 
     assert world.calls[0].event == {
@@ -63,8 +63,8 @@ def test_an_event_is_the_one_of_awss_guide() -> None:
     }
 
 
+@says(ON_FAILURE)
 def test_a_failure_record_is_the_one_of_awss_guide() -> None:
-    # AWS Lambda developer guide, kinesis-on-failure-destination.
     settings = mapping(MaximumRetryAttempts=1, DestinationConfig={"OnFailure": {"Destination": QUEUE_ARN}})
     world = World(settings, [record(7), record(8, at_ms=250)], lambda _call: ERROR, patience=Patience()).run()
     told = world.failures[0]
@@ -96,6 +96,7 @@ def test_a_failure_record_is_the_one_of_awss_guide() -> None:
     assert json.loads(with_payload["payload"]) == world.calls[0].event
 
 
+@says(ON_FAILURE)
 def test_records_too_old_to_be_invoked_with_have_no_answer_to_tell_of() -> None:
     settings = mapping(MaximumRecordAgeInSeconds=60, DestinationConfig={"OnFailure": {"Destination": QUEUE_ARN}})
     document = World(settings, [record(1, at_ms=-61_000)]).run().failures[0].record.document
@@ -109,6 +110,7 @@ def test_records_too_old_to_be_invoked_with_have_no_answer_to_tell_of() -> None:
     }
 
 
+@says(MAPPINGS)
 def test_a_window_gathers_what_arrives_in_it() -> None:
     world = World(mapping(**WINDOW), [record(1), record(2, at_ms=4_000), record(3, at_ms=9_000)]).run(9_999)
     assert world.batches == []
@@ -117,6 +119,7 @@ def test_a_window_gathers_what_arrives_in_it() -> None:
     assert world.calls[0].at_ms == 10_000
 
 
+@says(MAPPINGS)
 def test_a_full_batch_does_not_wait_for_its_window() -> None:
     world = World(mapping(**WINDOW, BatchSize=2), [record(number) for number in (1, 2, 3)]).run(9_000)
 
@@ -124,6 +127,7 @@ def test_a_full_batch_does_not_wait_for_its_window() -> None:
     assert world.run(11_000).batches == [[1, 2], [3]]
 
 
+@says(MAPPINGS)
 def test_the_next_window_begins_when_the_call_has_ended() -> None:
     records = [record(1), record(2, at_ms=11_000), record(3, at_ms=15_000)]
     world = World(mapping(**WINDOW), records, call_ms=3_000).run()
@@ -143,12 +147,14 @@ def test_a_retry_waits_for_no_window() -> None:
     assert [call.at_ms for call in world.calls] == [10_000, 10_200]
 
 
+@says(KINESIS)
 def test_one_batch_of_a_shard_is_in_flight_at_a_time() -> None:
     world = World(mapping(BatchSize=1), [record(number) for number in range(1, 6)], call_ms=1_000).run()
 
     assert [call.at_ms for call in world.calls] == [0, 1_000, 2_000, 3_000, 4_000]
 
 
+@says(KINESIS)
 def test_shards_do_not_wait_for_each_other() -> None:
     shards = {f"shard-{number}": ScriptedShard([record(1), record(2)]) for number in range(3)}
     world = World(mapping(BatchSize=1), shards, lambda call: ERROR if call.shard_id == "shard-0" else SUCCESS)
@@ -157,8 +163,8 @@ def test_shards_do_not_wait_for_each_other() -> None:
     assert world.poller.checkpoints == {"shard-0": None, "shard-1": "2", "shard-2": "2"}
 
 
+@says(KINESIS, MAPPINGS)
 def test_a_factor_runs_batches_side_by_side_and_keeps_each_keys_order() -> None:
-    # AWS Lambda developer guide, with-kinesis: in-order processing per partition key with a ParallelizationFactor.
     records = [record(number, key=f"k{number % 20}") for number in range(1, 201)]
     world = World(mapping(ParallelizationFactor=4, BatchSize=7), records, call_ms=1_000).run()
     by_key: dict[int, list[int]] = defaultdict(list)
@@ -194,8 +200,8 @@ def test_back_off_doubles_up_to_its_most_and_begins_anew_after_success() -> None
     assert [later - earlier for earlier, later in pairwise(times)] == [100, 200, 400, 400, 0, 100]
 
 
+@says(STREAM_QUOTAS)
 def test_a_shard_is_read_less_than_three_times_a_second_however_much_there_is() -> None:
-    # Kinesis Data Streams developer guide, quotas: 5 reads a second and shard, for all its readers together.
     world = World(mapping(), [record(number, at_ms=number) for number in range(1, 60_000, 10)]).run(60_000)
     times = [at for at, _ in world.reads]
 
@@ -234,8 +240,8 @@ def test_a_read_that_fails_is_repeated_from_the_same_place() -> None:
     assert next(read.after for at, read in world.reads if at > 1_000) == "1"
 
 
+@says(KINESIS)
 def test_a_disabled_mapping_goes_on_where_it_was_when_it_is_enabled_again() -> None:
-    # AWS Lambda developer guide, with-kinesis, "Enabled".
     settings = mapping(BatchSize=1)
     world = World(settings, [record(number, at_ms=2_000 * number) for number in range(1, 11)]).run(8_000)
     reads = len(world.reads)
@@ -266,7 +272,6 @@ def test_settings_that_change_hold_for_the_next_batch() -> None:
         world.poller.configure(mapping(ParallelizationFactor=2))
 
 
-# Kinesis Data Streams developer guide, kinesis-using-sdk-java-after-resharding: parents' records come first.
 def resharded() -> dict[str, ScriptedShard]:
     """Split at 10 s, seen at once; the left child is merged with a third shard at 20 s."""
     return {
@@ -278,6 +283,7 @@ def resharded() -> dict[str, ScriptedShard]:
     }
 
 
+@says(RESHARDING)
 def test_children_come_after_their_parents() -> None:
     world = World(mapping(), resharded(), call_ms=3_000).run()
     ended = {number: index for index, call in enumerate(world.done) for number in call.records}
@@ -289,6 +295,7 @@ def test_children_come_after_their_parents() -> None:
     assert ended[21] == max(ended.values())
 
 
+@says(RESHARDING)
 def test_a_child_waits_as_long_as_its_parent_is_blocked() -> None:
     world = World(mapping(), resharded(), lambda call: ERROR if 2 in call.records else SUCCESS).run(120_000)
 
@@ -302,6 +309,7 @@ def test_children_start_soon_after_their_parents_end() -> None:
     assert at[12] < 11_500
 
 
+@says(RESHARDING)
 def test_records_of_a_stream_that_was_resharded_long_ago_are_read_in_order_too() -> None:
     shards = {name: replace(shard, listed_ms=0) for name, shard in resharded().items()}
     world = World(mapping(), {**dict(reversed(shards.items()))}).run()
@@ -311,6 +319,7 @@ def test_records_of_a_stream_that_was_resharded_long_ago_are_read_in_order_too()
     assert order.index(21) > max(order.index(11), order.index(3))
 
 
+@says(KINESIS)
 def test_latest_skips_what_was_closed_and_misses_nothing_of_what_is_opened_later() -> None:
     shards = {
         "old": ScriptedShard([record(1, at_ms=-9_000)], closes_ms=-5_000),

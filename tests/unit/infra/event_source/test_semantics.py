@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
+from event_source_pages import FILTERS, KINESIS, KINESIS_FILTERS, MAPPINGS, ON_FAILURE, PARAMETERS, PARTIAL, QUOTAS
 from event_source_world import (
     ERROR,
     QUEUE_ARN,
@@ -25,15 +26,6 @@ from streamgauge.events.records import StreamRecord
 from streamgauge.infra.local.event_source.answers import Answered, NotInvoked
 from streamgauge.infra.local.event_source.records import ANSWER_BYTES_MAX, PAYLOAD_BYTES_MAX
 
-LAMBDA = "https://docs.aws.amazon.com/lambda/latest/dg"
-KINESIS = f"{LAMBDA}/with-kinesis.html"
-MAPPINGS = f"{LAMBDA}/invocation-eventsourcemapping.html"
-PARAMETERS = f"{LAMBDA}/services-kinesis-parameters.html"
-PARTIAL = f"{LAMBDA}/services-kinesis-batchfailurereporting.html"
-ON_FAILURE = f"{LAMBDA}/kinesis-on-failure-destination.html"
-QUOTAS = f"{LAMBDA}/gettingstarted-limits.html"
-KINESIS_FILTERS = f"{LAMBDA}/with-kinesis-filtering.html"
-FILTERS = f"{LAMBDA}/invocation-eventfiltering.html"
 ON = ["ReportBatchItemFailures"]
 DESTINATION = {"OnFailure": {"Destination": QUEUE_ARN}}
 HOUR_MS = 3_600_000

@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 
 import pytest
+from event_source_pages import CREATE_MAPPING, FILTERS, OPERATORS, PARAMETERS, says
 from event_source_world import FUNCTION_ARN, QUEUE_ARN, STREAM_ARN, mapping, record
 
 from streamgauge.events.errors import StreamgaugeError
@@ -13,8 +14,8 @@ from streamgauge.infra.local.event_source.filters import FilterRefused, parse_fi
 from streamgauge.infra.local.event_source.mapping import MappingRefused, StartAt, parse_mapping
 
 
+@says(PARAMETERS)
 def test_without_settings_those_of_aws_hold() -> None:
-    # AWS Lambda developer guide, services-kinesis-parameters.
     plain = mapping()
 
     assert (plain.batch_size, plain.window_ms, plain.parallelization_factor) == (100, 0, 1)
@@ -25,6 +26,7 @@ def test_without_settings_those_of_aws_hold() -> None:
     assert (plain.stream, plain.region, plain.function) == ("observations", "us-east-1", "processor")
 
 
+@says(PARAMETERS, CREATE_MAPPING)
 def test_limits_and_times_are_read() -> None:
     settings = mapping(
         MaximumRetryAttempts=0,
@@ -43,6 +45,7 @@ def test_limits_and_times_are_read() -> None:
     assert mapping(DestinationConfig={"OnFailure": {"Destination": ""}}).destination is None
 
 
+@says(PARAMETERS, CREATE_MAPPING)
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -82,7 +85,6 @@ def test_a_timestamp_that_ministack_has_lost_can_be_given() -> None:
         parse_mapping(description)
 
 
-# Amazon EventBridge user guide, eb-create-pattern-operators; AWS Lambda developer guide, invocation-eventfiltering.
 DATA = {"city": "Seattle", "temp": 46, "exact": 300.0, "tags": ["a", "b"], "none": None, "in": {"deep": True}, "": ""}
 YES = [
     {"city": ["Seattle"]},
@@ -135,6 +137,7 @@ NO = [
 ]
 
 
+@says(OPERATORS, FILTERS)
 @pytest.mark.parametrize(("pattern", "expected"), [(one, True) for one in YES] + [(one, False) for one in NO])
 def test_patterns_compare_as_eventbridges_do(pattern: dict[str, object], expected: bool) -> None:
     filters = parse_filters({"Filters": [{"Pattern": json.dumps({"data": pattern})}]}, where="here")
@@ -142,6 +145,7 @@ def test_patterns_compare_as_eventbridges_do(pattern: dict[str, object], expecte
     assert passes(filters, record(1, data=json.dumps(DATA).encode())) is expected
 
 
+@says(FILTERS)
 def test_metadata_and_data_are_joined_by_and() -> None:
     pattern = {"partitionKey": ["k"], "data": {"city": ["Seattle"]}}
     filters = parse_filters({"Filters": [{"Pattern": json.dumps(pattern)}]}, where="here")
