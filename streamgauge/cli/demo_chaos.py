@@ -128,7 +128,7 @@ class Chaos:
 
     def _do(self, what: str) -> None:
         if what == _KILL:
-            if self._demo.kill_and_restart("processor", PROCESSOR):
+            if self._demo.children.kill_and_restart("processor", PROCESSOR):
                 self._killed += 1
                 say(f"chaos: the processor was killed (kill -9) after {self._elapsed()}, and started again")
             return

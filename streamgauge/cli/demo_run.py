@@ -1,22 +1,18 @@
-"""Running a demo: producer, processor, delivery and audit as processes of their own, watched until all is done."""
+"""Running a demo: producer, processor and audit are watched until all is done, and the stores say what came of it."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from shutil import disk_usage
 from time import monotonic, sleep
-from typing import IO
 
 import msgspec
 
 from streamgauge.cli.context import Workplace
+from streamgauge.cli.demo_children import Children, last_line
 from streamgauge.cli.function_watch import FunctionWatch
-from streamgauge.cli.output import PROGRESS_INTERVAL
+from streamgauge.cli.local_stack import EVENT_SOURCE
 from streamgauge.cli.stores import archive_tables, state_store
 from streamgauge.events.errors import StreamgaugeError
 from streamgauge.infra.local.stack import StackInfo, dead_processes
@@ -35,8 +31,7 @@ _PROCESS_DEADLINE_S = 120.0
 _AUDIT_DEADLINE_S = 90.0
 _QUEUE_DEADLINE_S = 30.0
 _POLL_S = 0.25
-_STOP_GRACE_S = 10.0
-_LEAST_FREE_BYTES = 1_000_000
+_BEHIND = re.compile(r"behind \w+")
 
 
 class BadRowSeen(msgspec.Struct):
@@ -82,15 +77,8 @@ class DemoResult(msgspec.Struct, kw_only=True):
     events_per_second: float
 
 
-@dataclass(slots=True)
-class _Child:
-    process: subprocess.Popen[bytes]
-    log: Path
-    out: IO[bytes]
-
-
 class Demo:
-    """One demo on a running stack. Every process that it starts is ended by `close`.
+    """One demo on a running stack. Whoever made it ends its `children` with `Children.close`.
 
     `functions`: what watches the template's functions, where these process the stream, and not a process of the demo.
     """
@@ -102,51 +90,7 @@ class Demo:
         self._pipeline = pipeline
         self._place = place
         self._functions = functions
-        self._children: dict[str, _Child] = {}
-
-    def start(self, name: str, arguments: Sequence[str], extra: Mapping[str, str] | None = None) -> None:
-        """Start ``streamgauge <arguments>``; its progress goes to ``<name>.log``, its JSON to a file beside it.
-
-        `extra` is added to its environment.
-        """
-        logs = self._info.folder / "logs"
-        log, out = logs / f"{name}.log", (logs / f"{name}.json").open("w+b")
-        environment = self._info.environment(os.environ)
-        environment |= {"STREAMGAUGE_HOME": self._info.home, PROGRESS_INTERVAL: "0.5", "NO_COLOR": "1", **(extra or {})}
-        with log.open("wb") as errors:
-            process = subprocess.Popen(  # noqa: S603 - our own command line
-                [sys.executable, "-m", "streamgauge.cli", *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=errors,
-                env=environment,
-                start_new_session=True,
-            )
-        self._children[name] = _Child(process, log, out)
-
-    def kill_and_restart(self, name: str, arguments: Sequence[str]) -> bool:
-        """Kill a process (SIGKILL) and start another in its place; False if it had ended by itself."""
-        child = self._children[name]
-        if child.process.poll() is not None:
-            return False
-        child.process.kill()
-        child.process.wait()
-        child.out.close()
-        self.start(name, arguments)
-        return True
-
-    def close(self) -> None:
-        """End what still runs."""
-        for child in self._children.values():
-            if child.process.poll() is None:
-                child.process.terminate()
-        for child in self._children.values():
-            try:
-                child.process.wait(_STOP_GRACE_S)
-            except subprocess.TimeoutExpired:
-                child.process.kill()
-                child.process.wait()
-            child.out.close()
+        self.children = Children(info)
 
     def wait(self, name: str, show: Callable[[str], None], *, deadline_s: float | None = None) -> bytes:
         """Wait until a process has ended well; return what it printed.
@@ -156,29 +100,28 @@ class Demo:
         StreamgaugeError
             It failed, another part of the demo died, or the deadline passed; the message names the log.
         """
-        child = self._children[name]
+        child = self.children[name]
         until = None if deadline_s is None else monotonic() + deadline_s
         while (status := child.process.poll()) is None:
             self._check_others()
             if until is not None and monotonic() > until:
                 raise StreamgaugeError(
-                    f"{name} has not ended after {deadline_s:.0f} s; its last word: {_last_line(child.log) or 'none'}",
+                    f"{name} has not ended after {deadline_s:.0f} s; its last word: {last_line(child.log) or 'none'}",
                     where=str(child.log),
                 )
             show(self.progress())
             sleep(_POLL_S)
         if status != 0:
-            raise _failed(name, child, status)
-        child.out.seek(0)
-        return child.out.read()
+            raise child.failure()
+        return child.printed()
 
     def progress(self) -> str:
         """The last word of each process, and how far the functions are."""
-        logs = {name: child.log for name, child in self._children.items()}
-        logs |= {name: Path(log) for name, log in self._info.logs.items() if name == "deliver"}
-        words = {name: _last_line(logs.get(name)) for name in ("producer", "processor", "deliver")}
+        logs = {**self.children.logs, **{name: Path(log) for name, log in self._info.logs.items() if name == "deliver"}}
+        words = {name: last_line(logs.get(name)) for name in ("producer", "processor", "deliver")}
         if self._functions is not None:
-            words["processor"] = self._functions.look()
+            behind = _BEHIND.search(last_line(self._event_source_log))
+            words["processor"] = self._functions.look() + (f", {behind[0]}" if behind else "")
         return "\n".join(word for word in words.values() if word)
 
     def wait_for_processor(self, show: Callable[[str], None]) -> None:
@@ -201,7 +144,7 @@ class Demo:
                     f"the functions have not come to the end of the input, and processed nothing more for "
                     f"{_PROCESS_DEADLINE_S:.0f} s; {self._functions.error() or 'they logged no error'}",
                     where=f"stream {self._pipeline.stream}",
-                    remedy=f"What invokes them: {self._info.logs.get('event_source')}",
+                    remedy=f"What invokes them has its log in {self._event_source_log}",
                 )
             sleep(_POLL_S)
 
@@ -213,17 +156,15 @@ class Demo:
         StreamgaugeError
             It could not be made.
         """
-        self.start("audit", ["audit", "--json", "--wait", f"{_AUDIT_DEADLINE_S:.0f}s"])
-        child = self._children["audit"]
+        self.children.start("audit", ["audit", "--json", "--wait", f"{_AUDIT_DEADLINE_S:.0f}s"])
+        child = self.children["audit"]
         while child.process.poll() is None:
             self._check_others()
-            show("auditing: " + (_last_line(child.log) or "..."))
+            show("auditing: " + (last_line(child.log) or "..."))
             sleep(_POLL_S)
-        child.out.seek(0)
-        report = child.out.read()
         if child.process.returncode not in (0, 3):
-            raise StreamgaugeError(f"audit failed: {_last_line(child.log)}", where=str(child.log))
-        return msgspec.json.decode(report, type=_Report).audit
+            raise child.failure()
+        return msgspec.json.decode(child.printed(), type=_Report).audit
 
     def received(self, show: Callable[[str], None]) -> int:
         """Take the threshold events off their queue, until all that were raised are there or some time has passed."""
@@ -294,13 +235,15 @@ class Demo:
         tables = archive_tables(self._place, self._pipeline)
         return [row.id for _, row in tables.written(THRESHOLD_EVENTS, ThresholdRow)]
 
+    @property
+    def _event_source_log(self) -> Path | None:
+        log = self._info.logs.get(EVENT_SOURCE)
+        return None if log is None else Path(log)
+
     def _check_others(self) -> None:
-        for name, child in self._children.items():
-            status = child.process.poll()
-            if status not in (None, 0, 3):
-                raise _failed(name, child, status)
+        self.children.check()
         for process in dead_processes(self._info):
-            raise StreamgaugeError(f"{process.name} has ended: {_last_line(Path(process.log))}", where=process.log)
+            raise StreamgaugeError(f"{process.name} has ended: {last_line(Path(process.log))}", where=process.log)
 
 
 class _Report(msgspec.Struct):
@@ -315,14 +258,6 @@ class _Message(msgspec.Struct):
     detail: _Detail
 
 
-def _failed(name: str, child: _Child, status: int) -> StreamgaugeError:
-    # Somebody whose disk is full finds nothing in the log.
-    is_full = disk_usage(child.log.parent).free < _LEAST_FREE_BYTES
-    remedy = "The disk is full: make room, or set STREAMGAUGE_HOME to a folder on another" if is_full else None
-    last = _last_line(child.log) or f"exit {status}"
-    return StreamgaugeError(f"{name} failed: {last}", where=str(child.log), remedy=remedy)
-
-
 def _of_aggregate(counters: Sequence[Counters], aggregate: str, what: str) -> int:
     found = [each.aggregates[aggregate] for each in counters if aggregate in each.aggregates]
     return sum(each.applied if what == "applied" else each.late for each in found)
@@ -331,12 +266,3 @@ def _of_aggregate(counters: Sequence[Counters], aggregate: str, what: str) -> in
 def _count(value: object) -> int:
     assert isinstance(value, int)
     return value
-
-
-def _last_line(log: Path | None) -> str:
-    if log is None or not log.exists():
-        return ""
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 4_096))
-        lines = file.read().decode(errors="replace").splitlines()
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")

@@ -22,6 +22,8 @@ FUNCTIONS = ("ProcessorFunctionName", "TickFunctionName")
 """The template's outputs that name them."""
 
 _LOOK_INTERVAL_S = 1.0
+# A cold start takes a few seconds, and is no trouble.
+_TROUBLE_AFTER_S = 10.0
 
 
 class FunctionWatch:
@@ -56,6 +58,9 @@ class FunctionWatch:
                 self._line = f"how far the functions are cannot be read: {error}"
             else:
                 self._note(states, shards)
+            if not self.input_ended and monotonic() - self.moved_at > _TROUBLE_AFTER_S:
+                said = self.error()
+                self._line += f", trouble: {said}" if said else ""
             self._look_at = monotonic() + _LOOK_INTERVAL_S
         return self._line
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from time import monotonic, sleep
 
 import psutil
 import pytest
 from cli_runner import Cli
 
+from streamgauge.cli.context import DEMO_PIPELINE, Workplace
+from streamgauge.cli.demo_run import Demo
+from streamgauge.cli.function_watch import FunctionWatch
+from streamgauge.events.errors import StreamgaugeError
+from streamgauge.infra.clients import Clients
 from streamgauge.infra.local.functions import temporary_folder
 from streamgauge.infra.local.stack import load_stack
+from streamgauge.processors.hosts.pipeline_file import load_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +69,34 @@ def test_a_second_host_beside_the_functions_is_refused_and_told_what_to_do(runni
     assert "--beside-functions" in done.err
 
 
+def test_a_demo_whose_functions_fail_says_what_they_said(running: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = load_stack(running.folder)
+    place = Workplace(Clients(info.endpoints, region=info.region), info.outputs, DEMO_PIPELINE)
+    function = place.output("ProcessorFunctionName")
+    configured = place.clients.functions.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
+    broken = {name: value for name, value in configured.items() if name != "STREAMGAUGE_STATE_TABLE"}
+    pipeline = load_pipeline(DEMO_PIPELINE)
+    watch = FunctionWatch(place, pipeline)
+    place.clients.functions.update_function_configuration(FunctionName=function, Environment={"Variables": broken})
+    try:
+        running.ok("produce", "--count", "100", "--rate", "1000")
+        until = monotonic() + 60
+        while watch.error() is None:
+            assert monotonic() < until, running.logs()
+            sleep(0.5)
+        monkeypatch.setattr("streamgauge.cli.demo_run._PROCESS_DEADLINE_S", 0.5)
+        monkeypatch.setattr("streamgauge.cli.function_watch._TROUBLE_AFTER_S", 0.0)
+        shown: list[str] = []
+        with pytest.raises(StreamgaugeError, match=r"not set: STREAMGAUGE_STATE_TABLE\. Deploy") as failed:
+            Demo(info, pipeline, place, functions=watch).wait_for_processor(shown.append)
+        assert "event_source.log" in str(failed.value)
+        assert "trouble: " + function in shown[0]
+    finally:
+        place.clients.functions.update_function_configuration(
+            FunctionName=function, Environment={"Variables": configured}
+        )
+
+
 def test_down_leaves_no_process_behind(running: Cli) -> None:
     info = load_stack(running.folder)
     assert [process.name for process in info.processes] == ["ministack", "kinesis", "deliver", "event_source"]
@@ -69,3 +104,18 @@ def test_down_leaves_no_process_behind(running: Cli) -> None:
     assert any(root in each for process in processes_of(running) for each in process.cmdline())
     assert running("down").status == 0
     assert processes_of(running) == []
+
+
+def test_ctrl_c_leaves_no_process_behind(cli: Cli) -> None:
+    done = cli.interrupted("up", "--no-ticks", once="stop it with Ctrl-C")
+    assert done.status == 0
+    assert "stopped" in done.err
+    assert processes_of(cli) == []
+
+
+def test_the_package_can_be_built_by_itself(cli: Cli) -> None:
+    built = cli.ok("package", "--pipeline", str(DEMO_PIPELINE), "--output", "out", "--local", "--json").json
+    assert isinstance(built, dict)
+    assert Path(built["path"]).stat().st_size == built["packed_bytes"]
+    assert cli.ok("package", "--pipeline", str(DEMO_PIPELINE), "--output", "out", "--local").out.startswith("out/")
+    assert [path.name for path in (cli.folder / "out").iterdir()] == [Path(built["path"]).name]

@@ -124,9 +124,9 @@ def _run(
             nullcontext() if chaos_seed is None else Chaos(demo, info, place, seed=chaos_seed) as chaos,
         ):
             if functions is None:
-                demo.start("processor", PROCESSOR if chaos else ["process", "--until-end-of-input", "--json"])
+                demo.children.start("processor", PROCESSOR if chaos else ["process", "--until-end-of-input", "--json"])
             started = monotonic()
-            demo.start("producer", produce, chaos.producer_environment if chaos else None)
+            demo.children.start("producer", produce, chaos.producer_environment if chaos else None)
             show = chaos.watching(line.update) if chaos else line.update
             produced = msgspec.json.decode(demo.wait("producer", show), type=Produced)
             if chaos:
@@ -142,7 +142,7 @@ def _run(
             argv = [sys.executable, "-m", "streamgauge.cli", "process"]
             start_process(info, "process", argv, environment={**os.environ, "STREAMGAUGE_HOME": info.home})
     finally:
-        demo.close()
+        demo.children.close()
         if not finished:
             say(f"the demo did not finish: the stack is stopped, its logs are in {info.folder / 'logs'}")
         if not (keep and finished):

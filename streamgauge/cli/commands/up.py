@@ -83,8 +83,8 @@ def command(
     if detach:
         say("stop it with: streamgauge down")
         return 0
-    say("stop it with Ctrl-C")
     with stop_on_signals("stopping ...") as stop:
+        say("stop it with Ctrl-C")
         while not stop.wait(_WATCH_INTERVAL_S):
             dead = dead_processes(info)
             if dead:
