@@ -45,15 +45,23 @@ name = "gusts"
 key = ["subject"]
 window = { tumbling = "5s" }
 allowed_lateness = "4s"
-measures = { n = "count()", top = "max(data.speed)", total = "sum(data.n)", mean = "mean(data.speed)" }
 serve = true
+
+[aggregate.measures]
+n = "count()"
+top = "max(data.speed)"
+total = "sum(data.n)"
+mean = "mean(data.speed)"
+spread = "variance(data.speed)"
+latest = "last(data.n)"
+high = "quantile(data.speed, 0.9)"
 
 [[aggregate]]
 name = "places"
 key = ["subject", "data.place"]
 window = { tumbling = "12s" }
 where = "data.speed < 90"
-measures = { low = "min(data.speed)" }
+measures = { low = "min(data.speed)", kinds = "approx_distinct(data.n)" }
 
 [[threshold]]
 name = "gale"

@@ -42,6 +42,16 @@ def _differences(what: str, expected: Counter[Any], found: Counter[Any]) -> Iter
         yield f"{what} {item} is stored {found[item]} times, not {expected[item]}"
 
 
+# Relative and absolute errors of what is estimated; two of a few values share a register now and then.
+_ROUGH = {"high": (0.008, 0.0), "kinds": (0.07, 1.0)}
+
+
+def _agrees(found: float | None, value: float | None, relative: float, absolute: float) -> bool:
+    if found is None or value is None:
+        return found is value
+    return abs(found - value) <= max(absolute, relative * abs(value))
+
+
 def final_panes(left: Leftovers) -> dict[PaneId, dict[str, Any]]:
     """The highest revision of every pane that was emitted."""
     final: dict[PaneId, dict[str, Any]] = {}
@@ -76,7 +86,7 @@ def check_panes(
         if row["event_count"] != len(expected.ns):
             yield f"I2: pane {pane} counts {row['event_count']} events, not {len(expected.ns)}"
         for name, value in expected.measures(pane[0]).items():
-            if abs(row["measures"][name] - value) > 1e-9 * max(1.0, abs(value)):
+            if not _agrees(row["measures"][name], value, *_ROUGH.get(name, (1e-9, 1e-9))):
                 yield f"I2: pane {pane}: {name} is {row['measures'][name]}, not {value}"
         if pane in closed and row["revision"] != expected.revision:
             yield f"I2: pane {pane} has revision {row['revision']}, not {expected.revision}"

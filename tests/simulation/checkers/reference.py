@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from statistics import variance
 
 from simulation.checkers.leftovers import Leftovers, Row, ShardFacts, hash_of
 from simulation.pipelines import BOUND_MS, FUTURE_BOUND_MS, LATENESS_MS, NOT_READ, WIND, WINDOW_MS
+from streamgauge.processors.core.hashes import text_digest
 
 __all__ = ["Pane", "PaneKey", "Reference"]
 
@@ -22,6 +24,8 @@ class Pane:
     """Every event of one pane, and how often it was looked at after its window had closed."""
 
     ns: list[int] = field(default_factory=list)
+    order: list[tuple[int, int, int, int]] = field(default_factory=list)
+    """Time, digest of the source, sequence and n of every event."""
     speeds: list[float] = field(default_factory=list)
     in_time: int = 0
     corrections: int = 0
@@ -30,14 +34,17 @@ class Pane:
     def revision(self) -> int:
         return bool(self.in_time) + self.corrections
 
-    def measures(self, aggregate: str) -> dict[str, float]:
+    def measures(self, aggregate: str) -> dict[str, float | None]:
         if aggregate == "places":
-            return {"low": min(self.speeds)}
+            return {"low": min(self.speeds), "kinds": len(set(self.ns))}
         return {
             "n": len(self.ns),
             "top": max(self.speeds),
             "total": sum(self.ns),
             "mean": sum(self.speeds) / len(self.speeds),
+            "spread": variance(self.speeds) if len(self.speeds) > 1 else None,
+            "latest": max(self.order)[-1],
+            "high": sorted(self.speeds)[-(-9 * len(self.speeds) // 10) - 1],
         }
 
 
@@ -199,6 +206,9 @@ class Reference:
             key = (subject,) if aggregate == "gusts" else (subject, data["place"])
             pane = self.panes[aggregate, key, start]
             pane.ns.append(data["n"])
+            columns = row.columns
+            sequence = -1 if columns["sequence"] is None else int(columns["sequence"])
+            pane.order.append((time_ms, text_digest(columns["source"]), sequence, data["n"]))
             pane.speeds.append(data["speed"])
             if judged_by >= start + size:
                 pane.corrections += 1
