@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from streamgauge.events.errors import StreamgaugeError
 
@@ -20,6 +20,7 @@ _MODE = 0o644
 _UNIX = 3
 _DIGEST_CHARS = 16
 _LARGEST_SHOWN = 5
+_BYTECODE = "__pycache__"
 
 
 class PackageTooLarge(StreamgaugeError):
@@ -28,7 +29,7 @@ class PackageTooLarge(StreamgaugeError):
 
 @dataclass(frozen=True, slots=True)
 class Archived:
-    """The zip that was written. ``digest`` is that of its contents: names and bytes."""
+    """The zip that was written. ``digest`` is that of its contents, names and bytes, but for bytecode."""
 
     path: Path
     digest: str
@@ -66,6 +67,9 @@ def write_archive(
         )
     digest = sha256()
     for name, body in contents.items():
+        if _BYTECODE in PurePosixPath(name).parts:
+            # It says nothing that its source does not, and is there or not by chance.
+            continue
         digest.update(f"{name}\0{sha256(body).hexdigest()}\n".encode())
     name = digest.hexdigest()[:_DIGEST_CHARS]
     folder.mkdir(parents=True, exist_ok=True)

@@ -132,6 +132,13 @@ def test_other_contents_give_another_name(tmp_path: Path, files: dict[str, bytes
     assert write_archive(files, tmp_path, stem="s", level=0).digest != first.digest
 
 
+def test_bytecode_that_happens_to_be_there_does_not_change_the_name(tmp_path: Path) -> None:
+    source = {"a.py": b"x = 1\n"}
+    compiled = source | {"__pycache__/a.cpython-311.pyc": b"compiled"}
+    digests = [write_archive(files, tmp_path, stem="s", level=0).digest for files in (source, compiled)]
+    assert digests[0] == digests[1]
+
+
 def test_a_package_that_lambda_would_refuse_is_refused_with_its_largest_parts(tmp_path: Path) -> None:
     files: dict[str, bytes | Path] = {"numpy/a.so": b"x" * 700, "numpy/b.so": b"x" * 200, "six.py": b"x" * 150}
     assert write_archive(files, tmp_path, stem="s", level=0, limit=1_050).unpacked_bytes == 1_050
