@@ -70,6 +70,9 @@ _PRODUCER = "tests/unit/producers/test_producer_core.py::"
 _WATERMARK = "tests/unit/core/test_watermark.py::"
 _THRESHOLDS = "tests/unit/core/test_thresholds.py::"
 _POLLER = "tests/unit/infra/event_source/test_poller.py::"
+_LAMBDA = "tests/behaviours/test_lambda_host.py::"
+_LAMBDA_FUNCTIONS = "tests/integration/test_lambda_functions.py::"
+_CHILD_STARTS = "tests/behaviours/test_child_starts.py::"
 _POLLER_EDGES = "tests/unit/infra/event_source/test_edges.py::"
 
 MUTATIONS = (
@@ -511,5 +514,165 @@ MUTATIONS = (
         (
             "tests/properties/test_expressions.py::test_an_expression_means_what_python_means_but_for_null_and_numbers_that_do_not_exist",
         ),
+    ),
+    Mutation(
+        "Lambda host, a fenced state is let go",
+        (
+            Edit(
+                "processors/hosts/aws_lambda/shards.py",
+                "                self._warm.pop(batch.shard_id, None)\n                work.conflicts += 1",
+                "                work.conflicts += 1",
+            ),
+        ),
+        (_LAMBDA + "test_a_conflict_whose_row_does_not_cover_the_batch_is_waited_out_and_the_batch_applied",),
+    ),
+    Mutation(
+        "Lambda host, a conflict is success only where the row covers the batch",
+        (
+            Edit(
+                "processors/hosts/aws_lambda/shards.py",
+                "if is_others and batch.is_covered_by(row.position):",
+                "if is_others:",
+            ),
+        ),
+        (
+            _LAMBDA + "test_a_conflict_whose_row_does_not_cover_the_batch_is_waited_out_and_the_batch_applied",
+            _LAMBDA + "test_a_record_beyond_the_end_of_a_sealed_shard_is_an_error",
+        ),
+    ),
+    Mutation(
+        "Lambda host, a claim names the version that was seen",
+        (
+            Edit(
+                "processors/hosts/aws_lambda/shards.py",
+                "seen_version=row.claim_version",
+                "seen_version=None",
+            ),
+        ),
+        (_LAMBDA + "test_a_claim_that_another_sandbox_was_faster_with_is_no_theft",),
+    ),
+    Mutation(
+        "Lambda host, a gap is read",
+        (
+            Edit(
+                "processors/hosts/aws_lambda/shards.py",
+                "reason = None if held.is_joined else self._join(held, batch, work)",
+                "reason = None",
+            ),
+        ),
+        (
+            _LAMBDA + "test_what_lies_between_the_state_and_the_batch_is_read_from_the_stream",
+            _LAMBDA + "test_a_gap_whose_records_were_trimmed_stops_the_shard_with_a_clear_error",
+        ),
+    ),
+    Mutation(
+        "Lambda host, a gap is read to its end",
+        (
+            Edit(
+                "processors/hosts/aws_lambda/shards.py",
+                'return "what lies before the batch is being read"',
+                "held.is_joined = True",
+            ),
+        ),
+        (_LAMBDA + "test_a_gap_that_is_longer_than_the_time_is_read_in_several_invocations",),
+    ),
+    Mutation(
+        "Lambda host, an error ends the session",
+        (
+            Edit(
+                "processors/hosts/aws_lambda/shards.py",
+                "            self._warm.pop(shard_id, None)\n            raise",
+                "            raise",
+            ),
+        ),
+        (_LAMBDA + "test_after_a_bug_the_next_invocation_begins_from_what_is_saved",),
+    ),
+    Mutation(
+        "Lambda host, time for the commit is kept",
+        (
+            Edit(
+                "processors/hosts/aws_lambda/shards.py",
+                '            if self._time.is_short:\n                return "the time',
+                '            if self._time.is_over:\n                return "the time',
+            ),
+        ),
+        (_LAMBDA + "test_a_batch_that_takes_too_long_is_committed_as_far_as_it_went",),
+    ),
+    Mutation(
+        "Lambda host, delivery ends in time",
+        (
+            Edit(
+                "processors/hosts/aws_lambda/shards.py",
+                "            if self._time.is_over:\n                raise _TimeIsOver",
+                "            if self._time.is_over and False:\n                raise _TimeIsOver",
+            ),
+        ),
+        (_LAMBDA + "test_what_is_saved_counts_although_the_time_does_not_suffice_to_deliver_it",),
+    ),
+    Mutation(
+        "Lambda host, the answer names what is not committed",
+        (
+            Edit(
+                "processors/hosts/aws_lambda/batches.py",
+                "if int(record.sequence_number) > reached)",
+                "if int(record.sequence_number) > reached + 1)",
+            ),
+        ),
+        (_LAMBDA + "test_a_batch_that_takes_too_long_is_committed_as_far_as_it_went",),
+    ),
+    Mutation(
+        "Lambda host, all rows before a claim",
+        (
+            Edit(
+                "processors/hosts/aws_lambda/shards.py",
+                "list_shards(self._kinesis, self._stream), start",
+                "[each for each in list_shards(self._kinesis, self._stream) if each.shard_id == shard_id], start",
+            ),
+        ),
+        (_LAMBDA + "test_all_shards_of_the_stream_get_their_rows_before_one_is_claimed",),
+    ),
+    Mutation(
+        "Lambda host, records of another stream",
+        (
+            Edit(
+                "processors/hosts/aws_lambda/kinesis_event.py",
+                "if record.event_source_arn != stream_arn:",
+                "if not record.event_source_arn:",
+            ),
+        ),
+        (_LAMBDA_FUNCTIONS + "test_a_record_of_another_stream_is_one_line_and_none_of_its_batch_is_counted",),
+    ),
+    Mutation(
+        "Lambda host, settings of the event source",
+        (
+            Edit(
+                "processors/hosts/aws_lambda/processor.py",
+                "        check_event_sources(clients.functions, function, stream_arn=self._resources.stream_arn)\n",
+                "        clients.functions\n",
+            ),
+        ),
+        (_LAMBDA_FUNCTIONS + "test_an_unsafe_event_source_is_one_line_and_nothing_is_claimed",),
+    ),
+    Mutation(
+        "Lambda host, a processor at work is not fenced by a tick",
+        (
+            Edit(
+                "processors/hosts/ticks.py",
+                "if row.owner is not None and watch.unchanged_s(row) < abandoned_after_s:",
+                "if row.owner is not None and watch.unchanged_s(row) < 0:",
+            ),
+        ),
+        (_CHILD_STARTS + "test_a_processor_at_work_is_not_fenced",),
+    ),
+    Mutation(
+        "Lambda host, what was begun is not begun again",
+        (
+            Edit(
+                "processors/hosts/ticks.py",
+                "if row.sealed or row.snapshot_sha256 is not None:",
+                "if row.sealed:",
+            ),
+        ),
+        (_CHILD_STARTS + "test_what_was_begun_is_left_alone",),
     ),
 )

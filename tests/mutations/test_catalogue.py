@@ -32,6 +32,7 @@ PROTECTIONS = {
     "functions' package",
     "local stack",
     "event source poller",
+    "Lambda host",
     "measures",
     "expressions",
 }
