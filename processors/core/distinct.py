@@ -97,7 +97,9 @@ class Distinct:
         counts[:, 0] += REGISTERS - _PAGE * np.bincount(held.owners, minlength=len(slots))
         sigma, tau = _corrections()
         z = REGISTERS * tau[counts[:, -1]]
-        for rank in range(_RANK_BITS, 0, -1):
+        # Ranks that no register has, above all that any has, leave z as it is: zero.
+        highest = int(np.flatnonzero(counts.any(axis=0))[-1]) if len(slots) else 0
+        for rank in range(min(highest, _RANK_BITS), 0, -1):
             z = 0.5 * (z + counts[:, rank])
         z += REGISTERS * sigma[counts[:, 0]]
         # Infinite where all registers are zero: nothing was seen.
