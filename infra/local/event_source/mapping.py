@@ -90,15 +90,7 @@ def parse_mapping(
     """
     where = f"event source mapping {description.get('UUID', '?')}"
     values = _Values(description, where)
-    stream_arn = values.text("EventSourceArn")
-    if "/consumer/" in stream_arn:
-        raise MappingRefused("the local poller has no enhanced fan-out", where=f"{where}, EventSourceArn")
-    if values.integer("TumblingWindowInSeconds", 0, 0, 900):
-        raise MappingRefused(
-            "the local poller has no tumbling windows of its own",
-            where=f"{where}, TumblingWindowInSeconds",
-            remedy="Leave it out: the pipeline's windows are not AWS's",
-        )
+    _refuse_what_is_lacking(values)
     batch_size = values.integer("BatchSize", 100, 1, 10_000)
     window_s = values.integer("MaximumBatchingWindowInSeconds", 0, 0, 300)
     age_s = values.integer("MaximumRecordAgeInSeconds", _FOREVER, -1, 604_800)
@@ -108,7 +100,7 @@ def parse_mapping(
     return EventSourceMapping(
         uuid=values.text("UUID"),
         function_arn=values.text("FunctionArn"),
-        stream_arn=stream_arn,
+        stream_arn=values.text("EventSourceArn"),
         start=_start(values, timestamp_ms),
         invoke_identity_arn=role_arn,
         batch_size=batch_size,
@@ -150,6 +142,17 @@ class _Values:
         if isinstance(value, int | float):
             return int(value * 1000)
         return None
+
+
+def _refuse_what_is_lacking(values: _Values) -> None:
+    if "/consumer/" in values.text("EventSourceArn"):
+        raise MappingRefused("the local poller has no enhanced fan-out", where=f"{values.where}, EventSourceArn")
+    if values.integer("TumblingWindowInSeconds", 0, 0, 900):
+        raise MappingRefused(
+            "the local poller has no tumbling windows of its own",
+            where=f"{values.where}, TumblingWindowInSeconds",
+            remedy="Leave it out: the pipeline's windows are not AWS's",
+        )
 
 
 def _start(values: _Values, timestamp_ms: int | None) -> StartAt:
