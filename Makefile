@@ -29,6 +29,7 @@ lint: $(VENV)/dev.stamp ## check style, types and the template
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/cfn-lint infra/template.yaml
+	$(BIN)/hadolint infra/kcl/Dockerfile
 
 format: $(VENV)/dev.stamp ## mend style
 	$(BIN)/ruff check --fix .
@@ -55,6 +56,7 @@ lock: ## write the lock files anew (needs what `make test` has set up)
 		--output-file requirements/demo.lock
 	$(LOCK) --extra lambda --upgrade --constraint requirements/dev.lock $(CLI_ONLY:%=--no-emit-package=%) \
 		--output-file requirements/lambda.lock
+	$(LOCK) --extra kcl --upgrade --constraint requirements/dev.lock --output-file requirements/kcl.lock
 
 clean: ## remove the virtual environment, caches and built files
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

@@ -10,33 +10,36 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from uuid import uuid4
 
 from streamgauge.cli.context import Workplace
 from streamgauge.cli.kcl_options import KclOptions
 from streamgauge.cli.output import say
-from streamgauge.cli.stores import resources, state_store
+from streamgauge.cli.pipeline_state import resources, state_store
 from streamgauge.events.errors import StreamgaugeError
 from streamgauge.infra.clients import LOCAL_CREDENTIALS
 from streamgauge.processors.commit.core_engine import core_engine, read_shard_state
 from streamgauge.processors.commit.lineage import register_shards
-from streamgauge.processors.commit.ports import StateStore
+from streamgauge.processors.commit.ports import StoreUnavailable
 from streamgauge.processors.core.definition import Pipeline
 from streamgauge.processors.hosts.kcl.child_log import LogEntry
 from streamgauge.processors.hosts.kcl.child_settings import ChildSettings
 from streamgauge.processors.hosts.kcl.children import Children
 from streamgauge.processors.hosts.kcl.daemon import CHILD_COMMAND, Daemon, LogTail
+from streamgauge.processors.hosts.kcl.health import note
 from streamgauge.processors.hosts.kcl.host import HostSettings, run_kcl
 from streamgauge.processors.hosts.kcl.installation import find_installation
 from streamgauge.processors.hosts.kcl.leases import LeaseTable
 from streamgauge.processors.hosts.kcl.properties import DaemonSettings
 from streamgauge.processors.hosts.progress import LocalProgress
 from streamgauge.processors.hosts.shard_run import LocalSettings
-from streamgauge.processors.hosts.stream_shards import list_shards
+from streamgauge.processors.hosts.stream_shards import StreamUnreadable, list_shards
 
 __all__ = ["lease_table_name", "run_kcl_host"]
 
 _CHILD = "streamgauge.cli.kcl_child"
+_CHILDREN_LOG = "children.log"
 # What the daemon itself needs to end after its children have.
 _GRACE_MARGIN_S = 20.0
 
@@ -64,30 +67,13 @@ def run_kcl_host(
         What keeps it from working, in one line; the daemon is not left behind.
     """
     installation = find_installation(os.environ)
-    store = state_store(place, pipeline)
+    _check_region(place)
     application = options.lease_table or lease_table_name(place, pipeline)
     table = LeaseTable(place.clients.dynamodb, application)
-    is_prepared = False
-
-    def check() -> None:
-        nonlocal is_prepared
-        _check_region(place)
-        listed = list_shards(place.clients.kinesis, pipeline.stream)
-        rows = register_shards(store, listed, start=settings.start)
-        if not is_prepared:
-            table.prepare(rows, pipeline=pipeline.name, stream_arn=place.output("StreamArn"))
-            is_prepared = True
-
+    daemon_settings = _daemon_settings(place, application, options)
     with _folder(options.logs) as folder:
-        log = folder / "children.log"
-        daemon_settings = _daemon_settings(place, application, options)
-        told = ChildSettings(
-            pipeline_file=str(place.pipeline_file.absolute()),
-            log_file=str(log),
-            live=place.clients.live,
-            settings=settings,
-        )
-        environment = child_environment(place) | told.environment()
+        outside = _Outside(place, pipeline, table, settings, folder)
+        environment = _environment(place, settings, folder)
 
         def start() -> Daemon:
             say(f"starting the KCL's daemon; its log: {folder / 'daemon.log'}")
@@ -101,21 +87,75 @@ def run_kcl_host(
                 java_options=("-Daws.cborEnabled=false",) if place.clients.endpoints.is_local("kinesis") else (),
             )
 
-        is_done = is_input_ended(place, pipeline, store) if until_input_ended else _never
         try:
             children = run_kcl(
                 start,
-                check,
-                tail=LogTail(log),
+                outside.check,
+                tail=LogTail(folder / _CHILDREN_LOG),
                 stop=stop,
                 settings=HostSettings(grace_s=options.grace_s + _GRACE_MARGIN_S),
-                is_finished=is_done,
+                is_finished=outside.is_input_ended if until_input_ended else _never,
                 on_entry=_say_entry,
                 on_progress=lambda children: on_progress(children.progress),
             )
         finally:
             _release(table, daemon_settings.worker)
     return children.progress
+
+
+class _Outside:
+    """The stream, the state and the leases, as the host looks at them: at its start, and every ten seconds."""
+
+    def __init__(
+        self, place: Workplace, pipeline: Pipeline, table: LeaseTable, settings: LocalSettings, folder: Path
+    ) -> None:
+        self._place = place
+        self._pipeline = pipeline
+        self._table = table
+        self._settings = settings
+        self._folder = folder
+        self._store = state_store(place, pipeline)
+        self._engine = core_engine(place.output("StreamArn"))
+        self._is_prepared = False
+        self._answered_s = monotonic()
+
+    def check(self) -> None:
+        """See that the stream and the stores answer; make what the daemon finds at its start."""
+        try:
+            listed = list_shards(self._place.clients.kinesis, self._pipeline.stream)
+            rows = register_shards(self._store, listed, start=self._settings.start)
+            if not self._is_prepared:
+                arn = self._place.output("StreamArn")
+                self._table.prepare(rows, pipeline=self._pipeline.name, stream_arn=arn)
+        except (StoreUnavailable, StreamUnreadable) as error:
+            # What has never worked is more likely wrong than down.
+            may_pass = self._is_prepared and (isinstance(error, StoreUnavailable) or error.is_transient)
+            if not may_pass or monotonic() - self._answered_s > self._settings.outage_s:
+                raise
+            return
+        self._is_prepared = True
+        self._answered_s = monotonic()
+        note(self._folder)
+
+    def is_input_ended(self, children: Children) -> bool:
+        """Whether every shard has seen the end of the input: ours as our children say, the others by their state."""
+        if not children.finished:
+            return False
+        ours = {shard.shard_id for shard in children.progress.shards if not shard.ended_by}
+        for row in self._store.rows():
+            shard_id = row.shard.shard_id
+            if row.sealed or shard_id in children.finished:
+                continue
+            if shard_id in ours:
+                return False
+            state = read_shard_state(self._pipeline, self._store, shard_id, engine=self._engine)
+            if state is None or not state.engine.input_ended or len(state.outbox):
+                return False
+        return True
+
+
+def _never(children: Children) -> bool:  # noqa: ARG001 - as `run_kcl` calls it
+    return False
 
 
 def _daemon_settings(place: Workplace, application: str, options: KclOptions) -> DaemonSettings:
@@ -138,7 +178,7 @@ def _daemon_settings(place: Workplace, application: str, options: KclOptions) ->
     )
 
 
-def child_environment(place: Workplace) -> dict[str, str]:
+def _environment(place: Workplace, settings: LocalSettings, folder: Path) -> dict[str, str]:
     """That of the daemon and its children: the same services, region and credentials as ours."""
     endpoints = place.clients.endpoints
     environment = dict(os.environ) | resources(place).environment()
@@ -153,7 +193,13 @@ def child_environment(place: Workplace) -> dict[str, str]:
         environment["AWS_EC2_METADATA_DISABLED"] = "true"
         for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
             environment.pop(name, None)
-    return environment
+    told = ChildSettings(
+        pipeline_file=str(place.pipeline_file.absolute()),
+        log_file=str(folder / _CHILDREN_LOG),
+        live=place.clients.live,
+        settings=settings,
+    )
+    return environment | told.environment()
 
 
 def _check_region(place: Workplace) -> None:
@@ -171,30 +217,6 @@ def _release(table: LeaseTable, worker: str) -> None:
         table.release(worker)
     except StreamgaugeError as error:
         say(f"{error}; other workers take the leases once they have expired")
-
-
-def _never(children: Children) -> bool:  # noqa: ARG001 - as `run_kcl` calls it
-    return False
-
-
-def is_input_ended(place: Workplace, pipeline: Pipeline, store: StateStore) -> Callable[[Children], bool]:
-    """Whether every shard has seen the end of the input: ours as our children say, the others by their state."""
-    engine = core_engine(place.output("StreamArn"))
-
-    def is_finished(children: Children) -> bool:
-        if not children.finished:
-            return False
-        for row in store.rows():
-            if row.sealed or row.shard.shard_id in children.finished:
-                continue
-            if any(shard.shard_id == row.shard.shard_id and not shard.ended_by for shard in children.progress.shards):
-                return False
-            state = read_shard_state(pipeline, store, row.shard.shard_id, engine=engine)
-            if state is None or not state.engine.input_ended or len(state.outbox):
-                return False
-        return True
-
-    return is_finished
 
 
 def _say_entry(entry: LogEntry) -> None:

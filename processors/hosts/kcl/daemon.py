@@ -19,7 +19,8 @@ CHILD_COMMAND = "/bin/sh child.sh"
 """What the daemon runs for each shard. It splits this at blanks, so no path stands in it."""
 
 _MAIN_CLASS = "software.amazon.kinesis.multilang.MultiLangDaemon"
-_TAIL_BYTES = 64 * 1024
+_TAIL_BYTES = 256 * 1024
+_ERROR_CHARS = 500
 
 
 class LogTail:
@@ -119,12 +120,16 @@ class Daemon:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
-    def last_lines(self, count: int) -> list[str]:
-        """The end of the daemon's log."""
+    def last_error(self) -> str:
+        """The last error in the daemon's log with its cause, or else the log's last line."""
+        lines: list[str] = []
         with suppress(OSError), self.log.open("rb") as file:
             file.seek(max(0, self.log.stat().st_size - _TAIL_BYTES))
-            return file.read().decode("utf-8", "replace").splitlines()[-count:]
-        return []
+            lines = file.read().decode("utf-8", "replace").splitlines()
+        causes = [line for line in lines if line.startswith("Caused by: ")]
+        errors = [line for line in lines if " ERROR " in line]
+        found = causes or errors or lines or ["nothing"]
+        return found[-1].removeprefix("Caused by: ")[:_ERROR_CHARS]
 
 
 def are_running(pids: Iterable[int]) -> bool:

@@ -70,7 +70,7 @@ def run_kcl(
     Raises
     ------
     DaemonFailed
-        It ends again and again; with the reason that its child gave, or else the end of its log.
+        It ends again and again; with the reason that its child gave, or else the last error in its log.
     StreamgaugeError
         What `check` raised.
     """
@@ -178,5 +178,6 @@ class _Host:
             return
         if error is not None:
             raise DaemonFailed(error.message, where=f"shard {error.shard}" if error.shard else "a child of the KCL")
-        lines = "\n".join(daemon.last_lines(5))
-        raise DaemonFailed(f"the KCL's daemon ends with status {daemon.status}:\n{lines}", where=str(daemon.log))
+        raise DaemonFailed(
+            f"the KCL's daemon ends by itself, its last error being: {daemon.last_error()}", where=str(daemon.log)
+        )

@@ -9,7 +9,7 @@ import click
 from streamgauge.cli.context import home, live_options, workplace
 from streamgauge.cli.kcl_host import lease_table_name
 from streamgauge.cli.output import print_json, print_table, say
-from streamgauge.cli.stores import state_store
+from streamgauge.cli.pipeline_state import state_store
 from streamgauge.events.hash_key import FULL_RANGE
 from streamgauge.events.times import format_duration, rfc3339
 from streamgauge.infra.clients import Clients

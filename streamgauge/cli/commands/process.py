@@ -13,8 +13,8 @@ from streamgauge.cli.context import Workplace, live_options, workplace
 from streamgauge.cli.kcl_host import run_kcl_host
 from streamgauge.cli.kcl_options import KclOptions, kcl_options
 from streamgauge.cli.output import LiveLine, print_json, print_table, say
+from streamgauge.cli.pipeline_state import resources, state_store
 from streamgauge.cli.stopping import stop_on_signals
-from streamgauge.cli.stores import resources, state_store
 from streamgauge.events.errors import StreamgaugeError
 from streamgauge.events.times import duration_ms, format_duration, rfc3339
 from streamgauge.processors.commit.ancestry import Parents

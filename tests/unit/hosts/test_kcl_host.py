@@ -15,6 +15,7 @@ from streamgauge.processors.hosts.kcl.child_log import ChildLog, LogEntry, Progr
 from streamgauge.processors.hosts.kcl.child_settings import ChildSettings
 from streamgauge.processors.hosts.kcl.children import Children
 from streamgauge.processors.hosts.kcl.daemon import CHILD_COMMAND, Daemon, LogTail, are_running
+from streamgauge.processors.hosts.kcl.health import is_well, main, note
 from streamgauge.processors.hosts.kcl.host import DaemonFailed, HostSettings, run_kcl
 from streamgauge.processors.hosts.kcl.installation import Installation
 from streamgauge.processors.hosts.kcl.properties import DaemonSettings
@@ -125,8 +126,8 @@ class Pretended:
     def kill(self) -> None:
         self.killed = True
 
-    def last_lines(self, count: int) -> list[str]:
-        return ["java says why"]
+    def last_error(self) -> str:
+        return "java says why"
 
 
 def run(
@@ -234,13 +235,34 @@ def test_a_daemon_runs_in_its_folder_and_its_child_has_its_interpreter_and_blank
         java_options=("-Dx=y",),
     )
     assert daemon.wait(30.0) and daemon.status == 0
-    java_line, child_line = daemon.last_lines(5)
+    java_line, child_line = daemon.log.read_text().splitlines()
     assert java_line.startswith(f"java -Dx=y -cp {tmp_path}/one.jar:{tmp_path}/two.jar software.amazon")
     assert java_line.endswith("--properties-file kcl.properties --log-configuration logback.xml")
     assert child_line == "child hello a b"
     assert f"executableName = {CHILD_COMMAND}" in (folder / "kcl.properties").read_text()
 
+    with daemon.log.open("a") as log:
+        log.write("2026 INFO  a.b - said\n")
+        assert daemon.last_error() == "child hello a b"
+        log.write("2026 ERROR a.b - wrong\njava.lang.X: what\n\tat a.b\n")
+        log.flush()
+        assert daemon.last_error() == "2026 ERROR a.b - wrong"
+        log.write("Caused by: java.lang.Y: why\n\tat c.d\n")
+        log.flush()
+        assert daemon.last_error() == "java.lang.Y: why"
+
 
 def test_a_process_that_has_ended_does_not_run() -> None:
     assert are_running([NOBODY, os.getpid()])
     assert not are_running([NOBODY])
+
+
+# --- its health
+
+
+def test_a_host_is_well_while_it_says_so_every_minute(tmp_path: Path) -> None:
+    assert main([str(tmp_path)]) == 1, "nothing was said yet"
+    note(tmp_path)
+    assert main([str(tmp_path)]) == 0
+    said_s = (tmp_path / "alive").stat().st_mtime
+    assert is_well(tmp_path, now_s=said_s + 59) and not is_well(tmp_path, now_s=said_s + 61)
