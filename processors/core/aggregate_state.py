@@ -103,6 +103,8 @@ class AggregateState:
             rows, steps, closed_to_ms = rows[passed], steps[passed], closed_to_ms[passed]
         events = WindowEvents(batch.time_ms[rows], selection.codes[rows], steps, closed_to_ms, rows, selection.fields)
         emission, too_late = self._panes.apply(events, timeline)
+        self._counters.cut_sessions += self._panes.cut_sessions
+        self._panes.cut_sessions = 0
         in_part = int(np.count_nonzero(too_late.in_part))
         self._counters.late += len(too_late.which) - in_part
         self._counters.late_in_part += in_part

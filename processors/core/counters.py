@@ -20,7 +20,8 @@ class AggregateCounters(msgspec.Struct):
     """Events of one aggregate. ``corrections`` are applied events that changed a pane already emitted.
 
     ``late`` are events that all their windows have lost; ``late_in_part`` are applied ones that some of their hopping
-    windows have lost. Both are stored as late events.
+    windows have lost. Both are stored as late events. ``cut_sessions`` were closed by their maximum length and not by a
+    gap.
 
     ``accepted_before`` is what the shard had accepted when the aggregate was added to the pipeline: 0 for those that
     were there from the beginning.
@@ -32,6 +33,7 @@ class AggregateCounters(msgspec.Struct):
     late: int = 0
     corrections: int = 0
     late_in_part: int = 0
+    cut_sessions: int = 0
 
 
 class Counters(msgspec.Struct):

@@ -87,8 +87,13 @@ class HoppingPanes(FixedPanes):
             heapq.heappush(self._open, start)
 
     def overflows(self, fields: Mapping[str, FieldColumn], placed: Placed) -> str | None:
-        """The field whose sum of integers an event, added next, would take out of 64 bits in any window."""
+        """The field whose sum an event, added next, would take out of 64 bits, in its slice or in any window."""
         last = self._grid.start(placed.time_ms)
+        if placed.closed_to_ms < self._end(last):
+            found = self._slices.find(*_pairs([last], placed.code))
+            field = self._parts.overflows(fields, placed.row, found.tolist())
+            if field is not None:
+                return field
         for back in range(self._cells):
             start = self._grid.after(last, -back)
             if placed.closed_to_ms >= self._end(start) + self._lateness_ms:

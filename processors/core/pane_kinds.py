@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from streamgauge.processors.core.definition import Aggregate, HoppingWindow, TumblingWindow
+from streamgauge.processors.core.definition import Aggregate, HoppingWindow, SessionWindow
 from streamgauge.processors.core.hopping import HoppingPanes
 from streamgauge.processors.core.keys import KeyTable
 from streamgauge.processors.core.panes import Panes
+from streamgauge.processors.core.sessions import SessionPanes
 from streamgauge.processors.core.slots import Slots
 from streamgauge.processors.core.windows import FixedPanes
 
@@ -17,5 +18,6 @@ def new_panes(aggregate: Aggregate, keys: KeyTable, slots: Slots) -> Panes:
     window = aggregate.window
     if isinstance(window, HoppingWindow):
         return HoppingPanes(aggregate, keys, slots, window)
-    assert isinstance(window, TumblingWindow), "the parser refuses sessions"
+    if isinstance(window, SessionWindow):
+        return SessionPanes(aggregate, keys, slots, window)
     return FixedPanes(aggregate, keys, slots, window)

@@ -69,7 +69,8 @@ class TooLate(NamedTuple):
     in_part: NDArray[np.bool_]
 
 
-class PaneRows(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class PaneRows:
     """n panes as they stood at some step; every array has shape (n,).
 
     slots, codes, start_ms, end_ms, revision : int64
@@ -161,6 +162,8 @@ class Panes(ABC):
         self._keys = keys
         self._slots = slots
         self.accumulators = Accumulators(aggregate.measures, slots)
+        # What the maximum length has closed, since the aggregate's counter has taken it over.
+        self.cut_sessions = 0
         slots.define(REVISION, np.int64)
 
     @abstractmethod

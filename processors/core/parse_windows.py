@@ -54,7 +54,6 @@ def parse_window(table: Table, time_zones: TimeZones | None) -> Window:
     (kind,) = kinds
     table.check_keys(_KEYS[kind], _LATER)
     if kind == "session":
-        table.check_keys((), {"session": "session windows are"})
         return _session(table)
     size_ms = table.duration(kind, least_ms=1)
     zone = _zone(table, time_zones)

@@ -106,9 +106,8 @@ class Tallies:
         """
         for accumulator in self._accumulators:
             if accumulator.name in self._peaks:
-                # Parts of a sum that fits may have wrapped: added up, they are right again.
-                held = self._slots.column(accumulator.name)[list(slots)].sum(dtype=np.int64)
-                total = int(held) + int(_values(fields[accumulator.field])[row])
+                held = self._slots.column(accumulator.name)[list(slots)].tolist()
+                total = sum(held) + int(_values(fields[accumulator.field])[row])
                 if not _INT64.min <= total <= _INT64.max:
                     return accumulator.field
         return None

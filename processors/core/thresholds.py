@@ -99,15 +99,12 @@ class Rule:
         reading = _Reading(self, emission, self._panes)
         truth = reading.truth
         closing = emission.closing
-        # Closing panes of different keys are read at once; corrections one by one.
-        for first, after in itertools.pairwise(_runs(closing, emission.rows.codes[: len(emission)])):
+        # Closing panes of different keys are read at once; corrections an event at a time.
+        for first, after in itertools.pairwise(_runs(emission)):
             if closing[first]:
                 self._close(reading, first, after)
-                continue
-            for row in range(first, after):
-                slot = int(emission.rows.slots[row])
-                if truth[row] != self._slots.column(self._truth)[slot]:
-                    self._correct(reading, row, slot)
+            elif (truth[first:after] != self._slots.column(self._truth)[emission.rows.slots[first:after]]).any():
+                self._correct(reading, first, after)
         return reading.crossings
 
     def _close(self, reading: _Reading, first: int, after: int) -> None:
@@ -128,26 +125,29 @@ class Rule:
             crossing = _RAISE if raised[offset] else _CLEAR
             reading.emit(first + offset, int(slots[offset]), crossing, is_raised=crossing == _RAISE)
 
-    def _correct(self, reading: _Reading, row: int, slot: int) -> None:
-        """Run the machine again from the corrected pane's window on, and emit the difference."""
-        self._slots.column(self._truth)[slot] = reading.truth[row]
+    def _correct(self, reading: _Reading, first: int, after: int) -> None:
+        """Run the machine again from the first window on that an event has corrected, and emit the difference."""
         rows = reading.emission.rows
-        code, start = int(rows.codes[row]), int(rows.start_ms[row])
+        slots, code = rows.slots[first:after], int(rows.codes[first])
+        self._slots.column(self._truth)[slots] = reading.truth[first:after]
         if self._threshold.clear_when is None:
-            crossings = {slot: int(reading.truth[row]) & _RAISE}
-            is_raised = crossings[slot] == _RAISE
+            # Each pane is a raise by itself.
+            raised = (reading.truth[first:after] & _RAISE).tolist()
+            crossings, is_raised = dict(zip(slots.tolist(), raised, strict=True)), None
         else:
-            crossings, is_raised = self._run(code, start)
+            crossings, is_raised = self._run(code, int(rows.start_ms[first:after].min()))
             self._keys.flags(self._state)[code] = is_raised
         column = self._slots.column(self._crossing)
         changed = [(slot, int(column[slot]), new) for slot, new in crossings.items() if column[slot] != new]
-        for at, old, _ in reversed(changed):
+        row = after - 1
+        for at, old, new in reversed(changed):
             if old:
-                reading.emit(row, at, _OPPOSITE[old], is_raised=is_raised, takes_back=old)
+                state = new == _RAISE if is_raised is None else is_raised
+                reading.emit(row, at, _OPPOSITE[old], is_raised=state, takes_back=old)
         for at, _, new in changed:
             column[at] = new
             if new:
-                reading.emit(row, at, new, is_raised=is_raised)
+                reading.emit(row, at, new, is_raised=new == _RAISE if is_raised is None else is_raised)
 
     def _run(self, code: int, start: int) -> tuple[dict[int, int], bool]:
         """The crossings that the key's closed panes should have, from `start` on, by row; and the state after them.
@@ -270,10 +270,12 @@ class _Reading:
         return self._panes.shown(rows, nobody, nobody.astype(np.bool_)), 0
 
 
-def _runs(closing: NDArray[np.bool_], codes: NDArray[np.int64]) -> list[int]:
-    """Where runs begin, and the end: rows that close panes of different keys, or rows that correct."""
-    m = len(codes)
-    edges = {0, m, *(np.flatnonzero(closing[1:] != closing[:-1]) + 1).tolist()}
+def _runs(emission: Emission) -> list[int]:
+    """Where runs begin, and the end: rows that close panes of different keys, or rows that one event corrects."""
+    m, closing, steps = len(emission), emission.closing, emission.steps
+    codes = emission.rows.codes[:m]
+    changes = (closing[1:] != closing[:-1]) | (~closing[1:] & (steps[1:] != steps[:-1]))
+    edges = {0, m, *(np.flatnonzero(changes) + 1).tolist()}
     # Of each row the one before it of the same key.
     order = np.argsort(codes, kind="stable")
     before = np.full(m, -1, dtype=np.int64)

@@ -324,8 +324,8 @@ MUTATIONS = (
         (
             Edit(
                 "processors/core/thresholds.py",
-                "            if old:\n                reading.emit(row, at, _OPPOSITE[old]",
-                "            if old == _RAISE:\n                reading.emit(row, at, _OPPOSITE[old]",
+                "            if old:\n                state = new",
+                "            if old == _RAISE:\n                state = new",
             ),
         ),
         (

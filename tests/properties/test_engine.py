@@ -17,7 +17,6 @@ from scripted_events import (
     SHARD,
     WINDOWS,
     Item,
-    ModelPane,
     Result,
     Script,
     ScriptedDecoder,
@@ -25,7 +24,9 @@ from scripted_events import (
     check_rule,
     check_values,
     crossings_of,
+    pane_rows,
 )
+from window_models import Late, Shown, Values, model_of
 
 from streamgauge.events.records import StreamRecord
 from streamgauge.processors.core import aggregate_state
@@ -43,6 +44,8 @@ def keys_are_forgotten_early() -> Iterator[None]:
 
 
 # --- random streams
+
+KEYS = "abcdefgh"
 
 BEHIND = (0, 0, 5, 20, 35, 50, 70, 90, 120, -30, -FUTURE_MS - 40)
 
@@ -72,7 +75,7 @@ def streams(
                 items.append(
                     Item(
                         identity,
-                        "abcdefgh"[draw(st.integers(0, keys - 1))],
+                        KEYS[draw(st.integers(0, keys - 1))],
                         clock - draw(st.sampled_from(behind)),
                         draw(integers),
                         draw(numbers),
@@ -112,11 +115,12 @@ class Model:
         self.highest = self.highest_arrival = self.watermark = None
         self.arrival = -math.inf
         self.parts: dict[tuple[str, int], set[int]] = {}
-        self.panes: dict[str, dict[tuple[int, str], ModelPane]] = {name: {} for name in WINDOWS}
-        self.emitted: dict[str, list[tuple[str, int, int, dict[str, int | float | None]]]] = {n: [] for n in WINDOWS}
+        self.windows = {name: model_of(window, lateness, KEYS) for name, (window, lateness) in WINDOWS.items()}
+        self.emitted: dict[str, list[Shown]] = {name: [] for name in WINDOWS}
         self.position = (0, 0)
-        self.history: dict[tuple[str, str, int], list[tuple[tuple[int, int], int, dict[str, int | float | None]]]] = {}
-        self.late: list[tuple[str, int]] = []
+        self.history: dict[tuple[str, str, int], list[tuple[tuple[int, int], int, Values]]] = {}
+        self.standing: dict[tuple[str, str, int], Values] = {}
+        self.late: list[tuple[str, int, Late]] = []
         self.failed: list[tuple[int, str]] = []
         self.accepted = 0
 
@@ -140,7 +144,7 @@ class Model:
                         self.raise_to(self.end_of_highest())
 
     def end_of_highest(self) -> int:
-        return max(self.highest - self.highest % size + size for size, _ in WINDOWS.values())
+        return max(model.end_of(self.highest) for model in self.windows.values())
 
     def event(self, item: Item) -> None:
         if item.sequence in self.seen:
@@ -167,46 +171,35 @@ class Model:
     def passes(self, name: str, item: Item) -> bool:
         return name != "coarse" or (item.integer is not None and item.integer < 8)
 
-    def is_late(self, name: str, item: Item, allowed: int) -> bool:
-        size, _ = WINDOWS[name]
-        end = item.time_ms - item.time_ms % size + size
-        return self.watermark is not None and self.watermark >= end + allowed
-
     def overflows(self, name: str, item: Item) -> bool:
-        size, lateness = WINDOWS[name]
-        pane = self.panes[name].get((item.time_ms - item.time_ms % size, item.key), ModelPane())
-        total = pane.total + (item.integer or 0)
-        return self.passes(name, item) and not self.is_late(name, item, lateness) and not -(2**63) <= total < 2**63
+        if not self.passes(name, item):
+            return False
+        totals = self.windows[name].totals(item.key, item.time_ms, self.closed_to())
+        return any(not -(2**63) <= total + (item.integer or 0) < 2**63 for total in totals)
+
+    def closed_to(self) -> float:
+        return -math.inf if self.watermark is None else self.watermark
 
     def apply(self, name: str, item: Item) -> None:
-        size, lateness = WINDOWS[name]
-        start = item.time_ms - item.time_ms % size
-        if self.is_late(name, item, lateness):
-            self.late.append((name, item.sequence))
-            return
-        pane = self.panes[name].setdefault((start, item.key), ModelPane())
-        pane.events += 1
-        if item.integer is not None:
-            pane.integers += 1
-            pane.total += item.integer
-        if item.number is not None:
-            pane.numbers.append(item.number)
-        if self.is_late(name, item, 0):
-            self.emit(name, start, item.key)
+        shown, late = self.windows[name].add(item.key, item.time_ms, item.integer, item.number, self.closed_to())
+        if late is not None:
+            self.late.append((name, item.sequence, late))
+        self.emit(name, shown)
 
     def raise_to(self, watermark: int) -> None:
         before = self.watermark
         self.watermark = watermark if before is None else max(before, watermark)
-        for name, (size, _) in WINDOWS.items():
-            for start, key in sorted(self.panes[name]):
-                if start + size <= self.watermark and self.panes[name][start, key].revision == 0:
-                    self.emit(name, start, key)
+        for name, model in self.windows.items():
+            self.emit(name, model.close(KEYS, self.watermark))
 
-    def emit(self, name: str, start: int, key: str) -> None:
-        pane = self.panes[name][start, key]
-        pane.revision += 1
-        self.emitted[name].append((key, start, pane.revision, pane.measures()))
-        self.history.setdefault((name, key, start), []).append((self.position, pane.revision, pane.measures()))
+    def emit(self, name: str, shown: list[Shown]) -> None:
+        for pane in shown:
+            window = name, pane.key, pane.start
+            self.emitted[name].append(pane)
+            self.history.setdefault(window, []).append((self.position, pane.revision, pane.measures))
+            self.standing.pop(window, None)
+            if not pane.tombstone:
+                self.standing[window] = pane.measures
 
 
 # --- the properties
@@ -249,22 +242,36 @@ def agrees_with_the_model(records: list[StreamRecord], result: Result, engine: E
     model.feed(records)
     assert engine.watermark_ms == model.watermark
     assert engine.counters.accepted == model.accepted
-    assert [(e.aggregate, int(e.identity)) for e in result.effects.late] == model.late
+    late = [(event.aggregate, int(event.identity), event.window_start_ms) for event in result.effects.late]
+    assert late == [(name, sequence, each.start) for name, sequence, each in model.late]
     assert [(int(e.identity or -1), str(e.reason)) for e in result.effects.failed] == model.failed
-    for name, (size, _) in WINDOWS.items():
-        expected = [
+    opened = {panes.aggregate: panes for panes in engine.open_panes()}
+    for name, windows in model.windows.items():
+        assert result.panes.get(name, []) == [
             (
-                (key,),
-                key,
-                start,
-                start + size,
-                revision,
-                measures["n"],
-                tuple((measure, as_bytes(measure, value)) for measure, value in measures.items()),
+                (pane.key,),
+                pane.key,
+                pane.start,
+                pane.end,
+                pane.revision,
+                pane.measures["n"],
+                tuple((measure, as_bytes(measure, value)) for measure, value in pane.measures.items()),
+                pane.tombstone,
             )
-            for key, start, revision, measures in model.emitted[name]
+            for pane in model.emitted[name]
         ]
-        assert result.panes.get(name, []) == expected
+        rows = pane_rows(opened[name]) if name in opened else []
+        assert {(row[1], row[2]): row[6] for row in rows} == {
+            window: tuple((measure, as_bytes(measure, value)) for measure, value in measures.items())
+            for window, measures in windows.open().items()
+        }
+        counters = engine.counters.aggregates[name]
+        mine = [each for aggregate, _, each in model.late if aggregate == name]
+        assert (counters.late, counters.late_in_part) == (
+            sum(not each.in_part for each in mine),
+            sum(each.in_part for each in mine),
+        )
+        assert counters.cut_sessions == getattr(windows, "cut", 0)
 
 
 # Most events correct one of the last few windows of one key.
@@ -283,8 +290,8 @@ def test_raises_less_corrected_clears_are_the_crossings_of_the_final_panes(recor
     for threshold in PIPELINE.thresholds:
         for key in "abc":
             panes = [
-                (start, history[-1][2])
-                for (name, of, start), history in model.history.items()
+                (start, values)
+                for (name, of, start), values in model.standing.items()
                 if (name, of) == (threshold.aggregate, key)
             ]
             mine = [e for e in events if e.rule == threshold.name and e.key == (("subject", key),)]

@@ -21,7 +21,6 @@ from scripted_events import (
     PIPELINE,
     WINDOWS,
     Item,
-    ModelPane,
     Result,
     Script,
     ScriptedDecoder,
@@ -30,6 +29,7 @@ from scripted_events import (
     check_values,
     crossings_of,
 )
+from window_models import FixedModel, SessionModel, Shown, Values, model_of
 
 from streamgauge.events.hash_key import FULL_RANGE, HashRange, hash_key
 from streamgauge.events.records import Shard, StreamRecord
@@ -234,10 +234,11 @@ class Model:
     clocks: dict[int, ModelClock] = field(default_factory=lambda: {0: ModelClock()})
     seen: set[tuple[int, int]] = field(default_factory=set)
     closed_to: dict[str, float] = field(default_factory=lambda: dict.fromkeys(KEYS, NEVER))
-    panes: dict[tuple[str, int, str], ModelPane] = field(default_factory=dict)
-    history: dict[tuple[str, str, int], list[tuple[tuple[int, int], int, dict[str, int | float | None]]]] = field(
-        default_factory=dict
+    windows: dict[str, FixedModel | SessionModel] = field(
+        default_factory=lambda: {name: model_of(window, lateness, KEYS) for name, (window, lateness) in WINDOWS.items()}
     )
+    history: dict[tuple[str, str, int], list[tuple[tuple[int, int], int, Values]]] = field(default_factory=dict)
+    standing: dict[tuple[str, str, int], Values] = field(default_factory=dict)
     late: list[tuple[str, int, int]] = field(default_factory=list)
     accepted: int = 0
     position: tuple[int, int] = (0, 0)
@@ -283,27 +284,18 @@ class Model:
                 self.raise_to(shard, clock, self.end_of_latest(clock))
 
     def end_of_latest(self, clock: ModelClock) -> float:
-        return max(clock.latest - clock.latest % size + size for size, _ in WINDOWS.values())
+        return max(model.end_of(int(clock.latest)) for model in self.windows.values())
 
     def event(self, shard: int, clock: ModelClock, item: Item) -> None:
         self.accepted += 1
         closed_to = max(self.closed_to[item.key], clock.watermark)
-        for name, (size, lateness) in WINDOWS.items():
+        for name, model in self.windows.items():
             if name == "coarse" and (item.integer is None or item.integer >= 8):
                 continue
-            start = item.time_ms - item.time_ms % size
-            if closed_to >= start + size + lateness:
+            shown, late = model.add(item.key, item.time_ms, item.integer, item.number, closed_to)
+            if late is not None:
                 self.late.append((name, item.source, item.sequence))
-                continue
-            pane = self.panes.setdefault((name, start, item.key), ModelPane())
-            pane.events += 1
-            if item.integer is not None:
-                pane.integers += 1
-                pane.total += item.integer
-            if item.number is not None:
-                pane.numbers.append(item.number)
-            if closed_to >= start + size:
-                self.emit(name, start, item.key)
+            self.emit(name, shown)
         if item.time_ms > clock.highest:
             clock.highest, clock.highest_arrival = item.time_ms, clock.arrival
         clock.latest = max(clock.latest, clock.highest)
@@ -314,15 +306,16 @@ class Model:
         held = [key for key in KEYS if hash_key(key) in self.schedule.ranges[shard]]
         for key in held:
             self.closed_to[key] = max(self.closed_to[key], clock.watermark)
-        for name, start, key in sorted(self.panes):
-            closed = start + WINDOWS[name][0] <= clock.watermark
-            if key in held and closed and self.panes[name, start, key].revision == 0:
-                self.emit(name, start, key)
+        for name, model in self.windows.items():
+            self.emit(name, model.close("".join(held), clock.watermark))
 
-    def emit(self, name: str, start: int, key: str) -> None:
-        pane = self.panes[name, start, key]
-        pane.revision += 1
-        self.history.setdefault((name, key, start), []).append((self.position, pane.revision, pane.measures()))
+    def emit(self, name: str, shown: list[Shown]) -> None:
+        for pane in shown:
+            window = name, pane.key, pane.start
+            self.history.setdefault(window, []).append((self.position, pane.revision, pane.measures))
+            self.standing.pop(window, None)
+            if not pane.tombstone:
+                self.standing[window] = pane.measures
 
 
 def emitted(world: World) -> dict[tuple[str, str, int], list[tuple[object, ...]]]:
@@ -330,7 +323,7 @@ def emitted(world: World) -> dict[tuple[str, str, int], list[tuple[object, ...]]
     panes: dict[tuple[str, str, int], list[tuple[object, ...]]] = {}
     for shard in sorted(world.results):
         for name, rows in world.results[shard].panes.items():
-            for _, key, start, _, revision, events, measures in rows:
+            for _, key, start, _, revision, events, measures, _ in rows:
                 panes.setdefault((name, str(key), int(str(start))), []).append((revision, events, measures))
     return panes
 
@@ -374,8 +367,8 @@ def test_crossings_are_those_of_the_final_panes_in_whatever_shards_they_were_fou
     assert len({event.id for event in events}) == len(events)
     for threshold, key in itertools.product(PIPELINE.thresholds, KEYS):
         panes = [
-            (start, history[-1][2])
-            for (name, of, start), history in model.history.items()
+            (start, values)
+            for (name, of, start), values in model.standing.items()
             if (name, of) == (threshold.aggregate, key)
         ]
         mine = [event for event in events if event.rule == threshold.name and event.key == (("subject", key),)]

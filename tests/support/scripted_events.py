@@ -15,7 +15,16 @@ from streamgauge.events.hash_key import FULL_RANGE
 from streamgauge.events.position import Position
 from streamgauge.events.records import Shard, StreamRecord
 from streamgauge.processors.core.batch import ControlRecord, Decoded, EventBatch, FieldColumn, Outcome
-from streamgauge.processors.core.definition import Aggregate, Measure, Pipeline, Threshold, TumblingWindow
+from streamgauge.processors.core.definition import (
+    Aggregate,
+    HoppingWindow,
+    Measure,
+    Pipeline,
+    SessionWindow,
+    Threshold,
+    TumblingWindow,
+    Window,
+)
 from streamgauge.processors.core.effects import Effects, FailureReason, PaneBatch, ThresholdEvent
 from streamgauge.processors.core.expressions import compile_expression
 
@@ -23,7 +32,14 @@ SHARD = Shard("shardId-000000000000", FULL_RANGE)
 SOURCE = "urn:streamgauge:00000000-0000-4000-8000-000000000000:w1024"
 BOUND_MS = 30
 FUTURE_MS = 200
-WINDOWS = {"narrow": (10, 70), "wide": (50, 0), "coarse": (30, 35)}
+WINDOWS: dict[str, tuple[Window, int]] = {
+    "narrow": (TumblingWindow(10), 70),
+    "wide": (TumblingWindow(50), 0),
+    "coarse": (TumblingWindow(30), 35),
+    "hops": (HoppingWindow(30, 10), 25),
+    "visits": (SessionWindow(20, 70), 40),
+}
+"""By aggregate its window and allowed lateness."""
 EVENT_KINDS = {"subject": "string", "data.i": "integer", "data.f": "number"}
 MEASURE_KINDS = {
     "n": "integer",
@@ -139,16 +155,18 @@ def pipeline() -> Pipeline:
         Aggregate(
             name=name,
             key=("subject",),
-            window=TumblingWindow(size),
+            window=window,
             allowed_lateness_ms=lateness,
             where=compile_expression("data.i < 8", names=EVENT_KINDS, where="where") if name == "coarse" else None,
             measures=measures,
             serve=False,
         )
-        for name, (size, lateness) in WINDOWS.items()
+        for name, (window, lateness) in WINDOWS.items()
     )
     rules = [("hot", "narrow", "high > 5", "high < 3"), ("busy", "narrow", "total > 6", None)]
     rules += [("swing", "narrow", "total > 1", "total < 0")]
+    rules += [("surge", "hops", "high > 5", "high < 3"), ("rush", "hops", "total > 6", None)]
+    rules += [("storm", "visits", "high > 5", "n > 3 and high < 3"), ("crowd", "visits", "n > 3", None)]
     rules += [("cold", "wide", "low < -4", "low > -2"), ("both", "coarse", "high > 2", "n > 1")]
     thresholds = tuple(
         Threshold(
@@ -211,31 +229,10 @@ def pane_rows(panes: PaneBatch) -> list[tuple[object, ...]]:
             int(panes.revision[row]),
             int(panes.event_count[row]),
             tuple((name, values[row]) for name, values in measures.items()),
+            bool(panes.tombstone[row]),
         )
         for row in range(len(panes))
     ]
-
-
-@dataclass
-class ModelPane:
-    revision: int = 0
-    events: int = 0
-    total: int = 0
-    integers: int = 0
-    numbers: list[float] = field(default_factory=list)
-
-    def measures(self) -> dict[str, int | float | None]:
-        total, values = 0.0, self.numbers
-        for number in values:
-            total += number
-        return {
-            "n": self.events,
-            "numbers": len(values),
-            "total": self.total if self.integers else None,
-            "low": min(values) if values else None,
-            "high": max(values) if values else None,
-            "average": total / len(values) if values else None,
-        }
 
 
 def crossings_of(panes: list[tuple[int, dict[str, int | float | None]]], rule: str) -> list[tuple[int, str]]:
@@ -243,6 +240,13 @@ def crossings_of(panes: list[tuple[int, dict[str, int | float | None]]], rule: s
     conditions = {
         "hot": (lambda m: m["high"] is not None and m["high"] > 5, lambda m: m["high"] is not None and m["high"] < 3),
         "busy": (lambda m: m["total"] is not None and m["total"] > 6, None),
+        "surge": (lambda m: m["high"] is not None and m["high"] > 5, lambda m: m["high"] is not None and m["high"] < 3),
+        "rush": (lambda m: m["total"] is not None and m["total"] > 6, None),
+        "storm": (
+            lambda m: m["high"] is not None and m["high"] > 5,
+            lambda m: m["n"] > 3 and m["high"] is not None and m["high"] < 3,
+        ),
+        "crowd": (lambda m: m["n"] > 3, None),
         "swing": (
             lambda m: m["total"] is not None and m["total"] > 1,
             lambda m: m["total"] is not None and m["total"] < 0,
@@ -299,7 +303,7 @@ def check_order(events: list[ThresholdEvent]) -> None:
     back = [event.window_start_ms for event in events if event.takes_back is not None]
     new = [event.window_start_ms for event in events if event.takes_back is None]
     assert [event.window_start_ms for event in events] == sorted(back, reverse=True) + sorted(new)
-    if back:
+    if back and events[0].clear_when is not None:
         assert len({event.state for event in events}) == 1
 
 

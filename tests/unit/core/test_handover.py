@@ -151,6 +151,8 @@ def test_a_pane_that_a_parent_had_let_go_is_not_rebuilt() -> None:
         ("narrow", 80),
         ("wide", 50),
         ("coarse", 60),
+        ("hops", 80),
+        ("visits", 85),
     ]
     assert child.engine.counters.aggregates["narrow"].late == 1
     assert child.event(21, HIGH_KEY, 85).late == []
@@ -250,7 +252,7 @@ def test_an_aggregate_that_was_added_since_begins_empty() -> None:
     pipeline = replace(PIPELINE, aggregates=(*PIPELINE.aggregates, added))
     columns = inherit(pipeline, MERGED, [left.state(), right.state()])
     engine = Engine.restore(pipeline, MERGED, ScriptedDecoder(), columns)
-    assert {panes.aggregate for panes in engine.open_panes()} == {"narrow", "wide", "coarse"}
+    assert {panes.aggregate for panes in engine.open_panes()} == {each.name for each in PIPELINE.aggregates}
 
 
 def test_a_state_from_before_there_were_floors_is_read() -> None:
