@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from streamgauge.infra.change_sets import carry_out, plan_changes
+from streamgauge.infra.change_sets import TemplateSource, carry_out, plan_changes
 from streamgauge.infra.hive_types import hive_type
 from streamgauge.infra.stack_state import DeploymentFailed, find_stack, stack_outputs
 
@@ -22,9 +23,18 @@ PIPELINE_TAG = "streamgauge:pipeline"
 """The tag of every resource that bears tags; its value is the pipeline's name."""
 
 
+_DEFINITION = "incident.asl.json"
+
+
 def template_text() -> str:
-    """``infra/template.yaml`` as it was installed."""
-    return files("streamgauge.infra").joinpath("template.yaml").read_text()
+    """``infra/template.yaml`` as it was installed, with the definition of the state machine in it.
+
+    The file names the definition's own file, which `sam package` would put into a bucket.
+    """
+    folder = files("streamgauge.infra")
+    definition = "".join(line.strip() for line in folder.joinpath(_DEFINITION).read_text().splitlines())
+    named, inline = f"DefinitionS3Location: {_DEFINITION}\n", f"DefinitionString: {json.dumps(definition)}\n"
+    return folder.joinpath("template.yaml").read_text().replace(named, inline)
 
 
 def stack_name(pipeline: str) -> str:
@@ -46,7 +56,12 @@ def stack_parameters(pipeline: Pipeline, *, shards: int) -> dict[str, str]:
 
 
 def deploy(
-    client: CloudFormationClient, template: str, *, name: str, parameters: Mapping[str, str], deadline_s: float
+    client: CloudFormationClient,
+    template: TemplateSource,
+    *,
+    name: str,
+    parameters: Mapping[str, str],
+    deadline_s: float,
 ) -> dict[str, str]:
     """Create the stack, or bring it up to date, and wait for it.
 
@@ -61,7 +76,7 @@ def deploy(
     """
     plan = plan_changes(
         client,
-        {"TemplateBody": template},
+        template,
         name=name,
         parameters=parameters,
         tags={PIPELINE_TAG: parameters["PipelineName"]},

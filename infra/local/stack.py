@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from streamgauge.infra.clients import LOCAL_REGION, Clients, NotLocal
-from streamgauge.infra.deployment import deploy, template_text
+from streamgauge.infra.local.deploying import deploy_locally
 from streamgauge.infra.local.event_source import disable_own
 from streamgauge.infra.local.functions import end_functions, function_endpoints, provide_code, temporary_folder
 from streamgauge.infra.local.mirror import mirror_streams
@@ -56,8 +56,6 @@ __all__ = [
     "stop_stack",
 ]
 
-# What the template has and MiniStack lacks.
-_LACKING = {"StreamPolicy": "disabled"}
 _START_DEADLINE_S = 30.0
 _DEPLOY_DEADLINE_S = 60.0
 # What holds buffered events gets the time to deliver them.
@@ -141,11 +139,10 @@ def start_stack(home: Path, settings: StackSettings, *, environment: Mapping[str
                 wait_for_server(process, url, deadline_s=_START_DEADLINE_S)
             clients = Clients(info.endpoints, region=info.region)
             code = {} if settings.package is None else provide_code(clients, settings.package)
-            outputs = deploy(
-                clients.cloudformation,
-                template_text(),
+            outputs = deploy_locally(
+                clients,
                 name=info.stack_name,
-                parameters={**settings.parameters, **_LACKING, **code},
+                parameters={**settings.parameters, **code},
                 deadline_s=_DEPLOY_DEADLINE_S,
             )
             disable_own(clients)

@@ -19,7 +19,8 @@ from packaging.utils import canonicalize_name
 
 from streamgauge.events.envelope import decode_event
 from streamgauge.infra.clients import Clients
-from streamgauge.infra.deployment import deploy, stack_parameters, template_text
+from streamgauge.infra.deployment import stack_parameters
+from streamgauge.infra.local.deploying import deploy_locally
 from streamgauge.infra.local.functions import end_functions, function_endpoints, provide_code
 from streamgauge.infra.local.mirror import mirror_streams
 from streamgauge.infra.local.processes import LOOPBACK, free_port, stop
@@ -114,15 +115,10 @@ def apart(ministack_python: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         for process, url in zip((ministack, kinesis), urls, strict=True):
             wait_for_server(process, url, deadline_s=60)
         clients = Clients(endpoints, region="us-east-1")
-        outputs = deploy(
-            clients.cloudformation,
-            template_text(),
+        outputs = deploy_locally(
+            clients,
             name="streamgauge-apart",
-            parameters={
-                **stack_parameters(pipeline, shards=1),
-                "StreamPolicy": "disabled",
-                **provide_code(clients, package),
-            },
+            parameters={**stack_parameters(pipeline, shards=1), **provide_code(clients, package)},
             deadline_s=120,
         )
         mirror_streams("streamgauge-apart", endpoints, deadline_s=30)

@@ -23,7 +23,8 @@ from kinesis_events import event_record
 from role_policies import Grant, Permission, RoleCall, grants, missing, unused
 
 from streamgauge.infra.clients import LOCAL_CREDENTIALS, Clients
-from streamgauge.infra.deployment import deploy, stack_parameters, template_text
+from streamgauge.infra.deployment import stack_parameters
+from streamgauge.infra.local.deploying import deploy_locally
 from streamgauge.infra.local.functions import end_functions, function_endpoints, provide_code
 from streamgauge.infra.local.kinesis.calls import read_calls
 from streamgauge.infra.local.mirror import mirror_streams
@@ -213,12 +214,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             for process, url in zip((ministack, kinesis), urls, strict=True):
                 wait_for_server(process, url, deadline_s=60)
             clients = Clients(endpoints, region="us-east-1")
-            parameters = {**stack_parameters(pipeline, shards=2), "StreamPolicy": "disabled"}
-            outputs = deploy(
-                clients.cloudformation,
-                template_text(),
+            outputs = deploy_locally(
+                clients,
                 name=STACK,
-                parameters={**parameters, **provide_code(clients, package)},
+                parameters={**stack_parameters(pipeline, shards=2), **provide_code(clients, package)},
                 deadline_s=120,
             )
             mirror_streams(STACK, endpoints, deadline_s=30)

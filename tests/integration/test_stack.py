@@ -243,7 +243,7 @@ def test_a_start_that_is_interrupted_leaves_nothing(tmp_path: Path, monkeypatch:
     def interrupt(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("streamgauge.infra.local.stack.deploy", interrupt)
+    monkeypatch.setattr("streamgauge.infra.local.stack.deploy_locally", interrupt)
     with pytest.raises(KeyboardInterrupt):
         start_stack(tmp_path, SETTINGS, environment=PLAIN)
     assert_nothing_left(tmp_path)

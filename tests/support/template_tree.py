@@ -42,6 +42,14 @@ def resources(template: Tree, kind: str) -> dict[str, Tree]:
     return {name: resource for name, resource in found.items() if resource["Type"] == kind}
 
 
+def resource_of(template: Tree, name: str) -> Tree:
+    """The resource with a logical id."""
+    found = template["Resources"]
+    assert isinstance(found, dict)
+    resource: Tree = found[name]
+    return resource
+
+
 def properties(resource: Tree) -> Tree:
     """The properties of a resource."""
     found = resource["Properties"]

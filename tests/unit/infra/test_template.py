@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from template_tree import Tree, findings, mappings, properties, resources, transformed, written
+from template_tree import Tree, findings, mappings, properties, resource_of, resources, transformed, written
 
 from streamgauge.events.catalogue import Catalogue, EventSchema
 from streamgauge.infra.deployment import stack_name, template_text
@@ -25,6 +25,7 @@ SCHEMA = {
 OUTPUTS = {
     "StreamName", "StreamArn", "ArchiveBucketName", "StateBucketName", "StateTableName", "PanesTableName",
     "EventBusName", "ThresholdQueueUrl", "ThresholdDlqUrl", "GlueDatabaseName",
+    "TargetDlqUrl", "NoticesTopicArn", "IncidentsArn", "IncidentsTableName", "IncidentDlqUrl",
     "ProcessorFunctionName", "TickFunctionName",
     "LeaseTableName", "CoordinatorTableName", "WorkerMetricsTableName", "KclRoleArn", "KclInstanceProfileName",
 }  # fmt: skip
@@ -49,15 +50,23 @@ def test_nor_has_it_of_what_sam_makes_of_the_template(template: Tree, monkeypatc
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_mistake_in_an_event_source_shows_there_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mistake_in_an_event_source_shows_there_alone(template: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    right, wrong = "StartingPosition: TRIM_HORIZON", "StartingPosition: TRIM_HORIZONS"
-    assert findings(template_text().replace(right, wrong)) == []
-    assert findings(json.dumps(transformed()).replace(right.split()[1], wrong.split()[1]))
+    for tree, name in ((template, "ProcessorFunction"), (transformed(), "ProcessorFunctionStream")):
+        found = findings(mistaken(tree, name, "TRIM_HORIZON", "TRIM_HORIZONS"))
+        assert any("TRIM_HORIZONS" in finding for finding in found) == (tree is not template)
 
 
-def test_the_linter_would_find_a_mistake() -> None:
-    assert findings(template_text().replace("PAY_PER_REQUEST", "PAY_PER_REQUESTS"))
+def mistaken(tree: Tree, name: str, right: str, wrong: str) -> str:
+    """The template with nothing but one resource, which has a mistake; a whole one takes the linter long."""
+    text = json.dumps(resource_of(tree, name))
+    assert right in text
+    return json.dumps({**tree, "Resources": {name: json.loads(text.replace(right, wrong))}})
+
+
+def test_the_linter_would_find_a_mistake(template: Tree) -> None:
+    found = findings(mistaken(template, "StateTable", "PAY_PER_REQUEST", "PAY_PER_REQUESTS"))
+    assert any("PAY_PER_REQUESTS" in finding for finding in found)
 
 
 def test_the_outputs_are_what_the_commands_read(template: Tree) -> None:
@@ -72,7 +81,7 @@ def test_what_cannot_be_made_again_outlives_the_stack(template: Tree) -> None:
         for name, resource in resources(template, kind).items()
         if resource["DeletionPolicy"] == "RetainExceptOnCreate" and resource["UpdateReplacePolicy"] == "Retain"
     }
-    assert kept == {"Stream", "ArchiveBucket", "StateBucket", "StateTable"}
+    assert kept == {"Stream", "ArchiveBucket", "StateBucket", "StateTable", "IncidentsTable"}
 
 
 def test_no_bucket_is_public(template: Tree) -> None:
@@ -88,6 +97,7 @@ POLICIES = {  # type -> (the type of what holds its policy, where that names wha
     "AWS::Kinesis::Stream": ("AWS::Kinesis::ResourcePolicy", "ResourceArn"),
     "AWS::S3::Bucket": ("AWS::S3::BucketPolicy", "Bucket"),
     "AWS::SQS::Queue": ("AWS::SQS::QueuePolicy", "Queues"),
+    "AWS::SNS::Topic": ("AWS::SNS::TopicPolicy", "Topics"),
     "AWS::DynamoDB::Table": ("AWS::DynamoDB::Table", ""),
 }
 
@@ -112,6 +122,7 @@ ENCRYPTION = {  # type -> the property that names the key
     "AWS::Kinesis::Stream": "KeyId",
     "AWS::S3::Bucket": "KMSMasterKeyID",
     "AWS::SQS::Queue": "KmsMasterKeyId",
+    "AWS::SNS::Topic": "KmsMasterKeyId",
     "AWS::DynamoDB::Table": "KMSMasterKeyId",
     "AWS::Logs::LogGroup": "KmsKeyId",
 }
@@ -153,7 +164,16 @@ def test_a_role_names_its_actions_and_the_resources_of_this_stack(template: Tree
             if statement.get("Resource") == "*":
                 unbound.add(statement["Sid"])
     # CloudWatch is bound by its namespace.
-    assert unbound == {"Trace", "CheckTheEventSource", "Measure"}
+    assert unbound == {"Trace", "CheckTheEventSource", "Measure", "WriteLogs"}
+
+
+def test_what_a_target_does_not_take_is_tried_again_and_then_kept(template: Tree) -> None:
+    rules = resources(template, "AWS::Events::Rule")
+    targets = [target for rule in rules.values() for target in properties(rule)["Targets"]]  # type: ignore[attr-defined]
+    assert len(targets) == len(rules) >= 4
+    for target in targets:
+        assert target["RetryPolicy"].keys() == {"MaximumEventAgeInSeconds", "MaximumRetryAttempts"}
+        assert target["DeadLetterConfig"]["Arn"]["Fn::GetAtt"][0].endswith("DeadLetters")
 
 
 def test_each_host_has_what_it_needs_and_nothing_of_the_other(template: Tree) -> None:
