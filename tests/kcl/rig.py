@@ -16,15 +16,24 @@ from kcl.load import PIPELINE, SCHEMA, Pane
 from streamgauge.events.hash_key import HashRange
 from streamgauge.infra.clients import Clients
 from streamgauge.infra.deployment import stack_name, stack_parameters
-from streamgauge.infra.local.stack import StackSettings, start_stack, stop_stack
+from streamgauge.infra.local.stack import StackInfo, StackSettings, start_stack, stop_stack
 from streamgauge.processors.commit.dynamodb import DynamoDbStateStore
 from streamgauge.processors.commit.ports import ShardRow
 from streamgauge.processors.commit.s3 import S3ObjectStore
+from streamgauge.processors.core.definition import Pipeline
 from streamgauge.processors.hosts.kcl.child_log import LogEntry, decode_entry
 from streamgauge.processors.hosts.kcl.leases import Lease, LeaseTable
 from streamgauge.processors.hosts.pipeline_file import load_pipeline
 
-__all__ = ["Finished", "KclRig", "Worker"]
+__all__ = [
+    "Finished",
+    "KclRig",
+    "Worker",
+    "clean_environment",
+    "started_stack",
+    "template_parameters",
+    "write_pipeline",
+]
 
 _CLI = [sys.executable, "-m", "streamgauge.cli"]
 _PUTTING = Path(__file__).with_name("putting.py")
@@ -152,27 +161,72 @@ class Worker:
         return f"--- {self.name}\n{err[-1500:]}\n{said[-3000:]}\n{self.daemon_log[-1500:]}"
 
 
-class KclRig:
-    """Use it as a context manager."""
+def write_pipeline(folder: Path) -> Path:
+    """The pipeline and its schema."""
+    (folder / "schemas" / "reading").mkdir(parents=True)
+    (folder / "schemas" / "reading" / "1.json").write_text(SCHEMA)
+    file = folder / "pipeline.toml"
+    file.write_text(PIPELINE)
+    return file
 
-    def __init__(self, folder: Path, *, shards: int) -> None:
-        self.folder = folder
-        (folder / "schemas" / "reading").mkdir(parents=True)
-        (folder / "schemas" / "reading" / "1.json").write_text(SCHEMA)
-        (folder / "pipeline.toml").write_text(PIPELINE)
-        self.pipeline = load_pipeline(folder / "pipeline.toml")
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-        self.info = start_stack(
-            folder,
-            StackSettings(
-                stack_name=stack_name("kcl"),
-                parameters=stack_parameters(self.pipeline, shards=shards),
-                pipeline_file=folder / "pipeline.toml",
-                limits=False,
-            ),
-            environment=clean,
+
+def template_parameters(pipeline: Pipeline, *, shards: int) -> dict[str, str]:
+    return {**stack_parameters(pipeline, shards=shards), "ProcessorHost": "kcl"}
+
+
+def clean_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+
+
+def started_stack(folder: Path, *, shards: int) -> StackInfo:
+    """The local stack, with the template for this host."""
+    file = write_pipeline(folder)
+    settings = StackSettings(
+        stack_name=stack_name("kcl"),
+        parameters=template_parameters(load_pipeline(file), shards=shards),
+        pipeline_file=file,
+        limits=False,
+    )
+    info = start_stack(folder, settings, environment=clean_environment())
+    show_index(info)
+    return info
+
+
+def show_index(info: StackInfo) -> None:
+    """MiniStack does not say of a table's index that it is active, where CloudFormation made it; so make it anew."""
+    client = Clients(info.endpoints, region=info.region).dynamodb
+    table = info.outputs["LeaseTableName"]
+    (index,) = client.describe_table(TableName=table)["Table"]["GlobalSecondaryIndexes"]
+    name = index["IndexName"]
+    client.update_table(TableName=table, GlobalSecondaryIndexUpdates=[{"Delete": {"IndexName": name}}])
+    client.update_table(
+        TableName=table,
+        AttributeDefinitions=[
+            {"AttributeName": key["AttributeName"], "AttributeType": "S"} for key in index["KeySchema"]
+        ],
+        GlobalSecondaryIndexUpdates=[
+            {
+                "Create": {
+                    "IndexName": name,
+                    "KeySchema": index["KeySchema"],
+                    "Projection": {"ProjectionType": "KEYS_ONLY"},
+                }
+            }
+        ],
+    )
+    client.close()
+
+
+class KclRig:
+    """Use it as a context manager. It stops the stack at its end."""
+
+    def __init__(self, info: StackInfo, **environment: str) -> None:
+        self.info = info
+        self.folder = Path(info.home)
+        self.pipeline = load_pipeline(info.pipeline_file)
+        self.environment = (
+            info.environment(clean_environment()) | {"STREAMGAUGE_HOME": info.home, "NO_COLOR": "1"} | environment
         )
-        self.environment = self.info.environment(clean) | {"STREAMGAUGE_HOME": self.info.home, "NO_COLOR": "1"}
         self.clients = Clients(self.info.endpoints, region=self.info.region)
         self.stream = self.info.outputs["StreamName"]
         self.workers: list[Worker] = []
@@ -184,7 +238,7 @@ class KclRig:
             pipeline="kcl",
             state_epoch=1,
         )
-        self.lease_table = LeaseTable(self.clients.dynamodb, "streamgauge-kcl-1")
+        self.lease_table = LeaseTable(self.clients.dynamodb, self.info.outputs["LeaseTableName"])
 
     def __enter__(self) -> KclRig:
         return self

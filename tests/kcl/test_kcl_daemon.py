@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kcl.load import true_panes
-from kcl.rig import KclRig, Worker
+from kcl.rig import KclRig, Worker, started_stack
 from streamgauge.events.kpl import AggregateBuilder, UserRecord
 from streamgauge.processors.commit.archive_rows import FAILED_EVENTS, FailedRow, decode_rows
 
@@ -25,7 +25,7 @@ PARTS = [300_000, 250_000, 150_000, 100_000, 200_000]
 def test_a_million_user_records_are_counted_once_whatever_befalls_the_workers(tmp_path: Path) -> None:
     assert sum(PARTS) == EVENTS
     firsts = [sum(PARTS[:part]) for part in range(len(PARTS))]
-    with KclRig(tmp_path, shards=4) as rig:
+    with KclRig(started_stack(tmp_path, shards=4)) as rig:
         first = rig.work("first")
         put = rig.put(firsts[0], PARTS[0])
         started = rig.wait(lambda: bool(first.entries), "the first child", running=[first])
