@@ -78,3 +78,14 @@ def test_the_wheel_works_in_an_environment_of_its_own(wheel: Path, tmp_path: Pat
     assert lines[2].startswith("AWSTemplateFormatVersion")
     version = run([tmp_path / "venv" / "bin" / "streamgauge", "--version"], tmp_path)
     assert version.startswith("streamgauge, version ")
+    pipeline = site / "streamgauge/cli/demo_pipeline/pipeline.toml"
+    package = ["package", "--local", "--pipeline", pipeline, "--output", tmp_path / "out"]
+    built = run([tmp_path / "venv" / "bin" / "streamgauge", *package], tmp_path).strip()
+    with zipfile.ZipFile(built) as archive:
+        names = set(archive.namelist())
+    assert names >= {
+        "streamgauge/settings.py",
+        "streamgauge/processors/hosts/aws_lambda/processor.py",
+        "msgspec/__init__.py",
+    }
+    assert not any(name.startswith(("streamgauge/cli", "streamgauge/infra", "streamgauge/sinks")) for name in names)
