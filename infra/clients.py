@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from streamgauge.events.errors import StreamgaugeError
 from streamgauge.settings import Endpoints
@@ -186,6 +186,22 @@ class Clients:
         """CloudWatch Logs."""
         with self._lock:
             return self._session.client("logs", **self._arguments("logs"))
+
+    @cached_property
+    def account(self) -> str:
+        """The account that calls are made in.
+
+        Raises
+        ------
+        StreamgaugeError
+            AWS does not know who calls.
+        """
+        with self._lock:
+            sts = self._session.client("sts", **self._arguments("sts"))
+        try:
+            return sts.get_caller_identity()["Account"]
+        except (BotoCoreError, ClientError) as error:
+            raise StreamgaugeError(str(error), where="AWS credentials") from error
 
     def credentials(self, service: str) -> Credentials:
         """What calls to the service are signed with, for those who call it without boto3 (pyarrow's file system).

@@ -42,13 +42,16 @@ def stack_name(pipeline: str) -> str:
     return "streamgauge-" + re.sub(r"[^a-z0-9]+", "-", pipeline.lower()).strip("-")[:88]
 
 
-def stack_parameters(pipeline: Pipeline, *, shards: int) -> dict[str, str]:
-    """The template's parameters for a pipeline. Its Glue table is that of the first event type."""
+def stack_parameters(pipeline: Pipeline, *, shards: int | None) -> dict[str, str]:
+    """The template's parameters for a pipeline; without `shards`, their number stays, or is the template's default.
+
+    The Glue table is that of the first event type.
+    """
     event_type = pipeline.event_types[0]
     return {
         "PipelineName": pipeline.name,
         "StreamName": pipeline.stream,
-        "ShardCount": str(shards),
+        **({} if shards is None else {"ShardCount": str(shards)}),
         "EventType": event_type,
         "EventTableName": re.sub(r"[^a-z0-9_]", "_", event_type.lower()),
         "EventDataType": hive_type(pipeline.catalogue.newest(event_type).schema),

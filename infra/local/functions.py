@@ -19,7 +19,7 @@ from streamgauge.infra.packaging.archive import Archived
 from streamgauge.infra.packaging.upload import upload_package
 from streamgauge.settings import Endpoints
 
-__all__ = ["end_functions", "function_endpoints", "provide_code", "temporary_folder"]
+__all__ = ["CODE_BUCKET", "end_functions", "function_endpoints", "provide_code", "runtime", "temporary_folder"]
 
 CODE_BUCKET = "streamgauge-code"
 
@@ -53,6 +53,13 @@ def provide_code(clients: Clients, package: Archived) -> dict[str, str]:
     return {
         "CodeBucket": CODE_BUCKET,
         "CodeKey": upload_package(clients.s3, CODE_BUCKET, package),
+        **runtime(),
+    }
+
+
+def runtime() -> dict[str, str]:
+    """The template's parameters for functions that run under this interpreter."""
+    return {
         "Runtime": f"python{sys.version_info.major}.{sys.version_info.minor}",
         "Architecture": _ARCHITECTURES.get(platform.machine(), "x86_64"),
     }

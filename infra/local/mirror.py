@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from time import monotonic, sleep
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -10,10 +11,9 @@ from streamgauge.events.errors import StreamgaugeError
 from streamgauge.infra.clients import LOCAL_REGION, Clients
 from streamgauge.settings import Endpoints
 
-__all__ = ["MirrorFailed", "mirror_streams"]
+__all__ = ["MirrorFailed", "mirror_streams", "scale_stream"]
 
 _POLL_S = 0.02
-_SHORTEST_RETENTION_H = 24
 
 
 class MirrorFailed(StreamgaugeError):
@@ -21,7 +21,7 @@ class MirrorFailed(StreamgaugeError):
 
 
 def mirror_streams(stack_name: str, endpoints: Endpoints, *, deadline_s: float) -> list[str]:
-    """Create every stream of the deployed stack in our Kinesis, with its name, shards and retention.
+    """Create those streams of the deployed stack that our Kinesis lacks, with their names, shards and retention.
 
     Returns
     -------
@@ -44,9 +44,11 @@ def mirror_streams(stack_name: str, endpoints: Endpoints, *, deadline_s: float) 
             name = resource.get("PhysicalResourceId", "")
             names.append(name)
             wanted = deployed.kinesis.describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]
-            ours.kinesis.create_stream(StreamName=name, ShardCount=wanted["OpenShardCount"])
+            with suppress(ours.kinesis.exceptions.ResourceInUseException):
+                ours.kinesis.create_stream(StreamName=name, ShardCount=wanted["OpenShardCount"])
             _wait_until_active(ours, name, until)
-            if wanted["RetentionPeriodHours"] > _SHORTEST_RETENTION_H:
+            held = ours.kinesis.describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]
+            if wanted["RetentionPeriodHours"] > held["RetentionPeriodHours"]:
                 ours.kinesis.increase_stream_retention_period(
                     StreamName=name, RetentionPeriodHours=wanted["RetentionPeriodHours"]
                 )
@@ -54,6 +56,24 @@ def mirror_streams(stack_name: str, endpoints: Endpoints, *, deadline_s: float) 
     except (ClientError, BotoCoreError) as error:
         raise MirrorFailed(str(error), where=f"stream {names[-1]}" if names else stack_name) from error
     return names
+
+
+def scale_stream(name: str, shards: int, endpoints: Endpoints, *, deadline_s: float) -> None:
+    """Bring a stream to `shards` open shards of even ranges, as CloudFormation does where their number changes.
+
+    Raises
+    ------
+    MirrorFailed
+        It cannot be done, or not within `deadline_s`.
+    """
+    ours = Clients(endpoints, region=LOCAL_REGION)
+    try:
+        summary = ours.kinesis.describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]
+        if summary["OpenShardCount"] != shards:
+            ours.kinesis.update_shard_count(StreamName=name, TargetShardCount=shards, ScalingType="UNIFORM_SCALING")
+            _wait_until_active(ours, name, monotonic() + deadline_s)
+    except (ClientError, BotoCoreError) as error:
+        raise MirrorFailed(str(error), where=f"stream {name}") from error
 
 
 def _wait_until_active(ours: Clients, name: str, until: float) -> None:

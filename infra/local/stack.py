@@ -17,7 +17,7 @@ from streamgauge.infra.clients import LOCAL_REGION, Clients, NotLocal
 from streamgauge.infra.local.deploying import deploy_locally
 from streamgauge.infra.local.event_source import disable_own
 from streamgauge.infra.local.functions import end_functions, function_endpoints, provide_code, temporary_folder
-from streamgauge.infra.local.mirror import mirror_streams
+from streamgauge.infra.local.mirror import mirror_streams, scale_stream
 from streamgauge.infra.local.processes import (
     LOOPBACK,
     ProcessInfo,
@@ -49,8 +49,10 @@ __all__ = [
     "StackRunning",
     "StackSettings",
     "dead_processes",
+    "follow_deployment",
     "load_stack",
     "read_stack",
+    "restart_process",
     "start_process",
     "start_stack",
     "stop_stack",
@@ -188,6 +190,40 @@ def start_process(info: StackInfo, name: str, argv: Sequence[str], *, environmen
         log = current.folder / "logs" / f"{name}.log"
         process = launch(name, argv, current.environment(environment), log)
         return _added(msgspec.structs.replace(current, processes=kept), process)
+
+
+def restart_process(info: StackInfo, name: str, argv: Sequence[str], *, environment: Mapping[str, str]) -> StackInfo:
+    """End a process beside the servers, if it runs, and start it anew; arguments and errors as in `start_process`."""
+    with exclusive(Path(info.home)):
+        current = load_stack(Path(info.home))
+        stop([process for process in current.processes if process.name == name], grace_s=_PROCESS_GRACE_S)
+    return start_process(info, name, argv, environment=environment)
+
+
+def follow_deployment(
+    info: StackInfo, outputs: Mapping[str, str], pipeline_file: Path, *, shards: int | None
+) -> StackInfo:
+    """Bring what is ours in line with the stack after it was deployed again, and record it.
+
+    Parameters
+    ----------
+    shards
+        Open shards that the stream was given; None if the deployment left them as they were.
+
+    Raises
+    ------
+    MirrorFailed
+        A stream of the template cannot be brought in line.
+    """
+    with exclusive(Path(info.home)):
+        current = load_stack(Path(info.home))
+        disable_own(Clients(current.endpoints, region=current.region))
+        mirror_streams(current.stack_name, current.endpoints, deadline_s=_DEPLOY_DEADLINE_S)
+        if shards is not None:
+            scale_stream(outputs["StreamName"], shards, current.endpoints, deadline_s=_DEPLOY_DEADLINE_S)
+        current = msgspec.structs.replace(current, outputs=dict(outputs), pipeline_file=str(pipeline_file.absolute()))
+        save_stack(current)
+        return current
 
 
 def stop_stack(info: StackInfo) -> list[str]:

@@ -29,6 +29,7 @@ _COMMANDS = {
     "query": "Ask the archive in SQL.",
     "lag": "Show how far each shard is processed, whatever host does it.",
     "audit": "Prove that what was acknowledged is archived, and is counted once.",
+    "deploy": "Deploy the template and its functions: to AWS with --live, or to the local stack.",
     "deliver": "Deliver the stream to the archive as Parquet (the local stack runs this).",
     "package": "Build the zip that the template's Lambda functions run.",
     "tick": "Put ticks into the stream's open shards (the local stack runs this).",

@@ -17,7 +17,16 @@ from streamgauge.infra.local.stack import StackRunning, load_stack, read_stack
 from streamgauge.infra.stack_state import find_stack, stack_outputs
 from streamgauge.settings import Endpoints
 
-__all__ = ["DEMO_PIPELINE", "Command", "Workplace", "home", "live_options", "require_no_stack", "workplace"]
+__all__ = [
+    "DEMO_PIPELINE",
+    "Command",
+    "Workplace",
+    "home",
+    "live_clients",
+    "live_options",
+    "require_no_stack",
+    "workplace",
+]
 
 DEMO_PIPELINE = Path(__file__).parent / "demo_pipeline" / "pipeline.toml"
 
@@ -78,6 +87,11 @@ def live_options(command: Command) -> Command:
     )
 
 
+def live_clients(*, attempts: int = 5) -> Clients:
+    """Clients of AWS itself, or of the endpoints that the environment names."""
+    return Clients(Endpoints.from_environment(os.environ), live=True, attempts=attempts)
+
+
 def workplace(*, pipeline: str | None, live: bool, stack: str | None, attempts: int = 5) -> Workplace:
     """Find the stack and make clients for it.
 
@@ -98,7 +112,7 @@ def workplace(*, pipeline: str | None, live: bool, stack: str | None, attempts: 
     if live:
         if stack is None or pipeline is None:
             raise click.UsageError("--live needs --stack NAME and --pipeline FILE")
-        clients = Clients(Endpoints.from_environment(os.environ), live=True, attempts=attempts)
+        clients = live_clients(attempts=attempts)
         return Workplace(clients, _outputs(clients, stack), Path(pipeline))
     if stack is not None:
         raise click.UsageError("--stack goes with --live: the local stack of a folder needs no name")

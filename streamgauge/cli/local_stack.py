@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
@@ -14,11 +14,28 @@ from streamgauge.cli.output import say
 from streamgauge.infra.deployment import stack_name, stack_parameters
 from streamgauge.infra.local.functions import temporary_folder
 from streamgauge.infra.local.record import FOLDER
-from streamgauge.infra.local.stack import StackInfo, StackSettings, start_process, start_stack, stop_stack
+from streamgauge.infra.local.stack import (
+    StackInfo,
+    StackSettings,
+    follow_deployment,
+    restart_process,
+    start_process,
+    start_stack,
+    stop_stack,
+)
 from streamgauge.infra.packaging.build import build_package
 from streamgauge.processors.core.definition import Pipeline
 
-__all__ = ["EVENT_SOURCE", "HOSTS", "LAMBDA", "LOCAL", "host_option", "start_local_stack"]
+__all__ = [
+    "DELIVERY",
+    "EVENT_SOURCE",
+    "HOSTS",
+    "LAMBDA",
+    "LOCAL",
+    "host_option",
+    "refresh_local_stack",
+    "start_local_stack",
+]
 
 LAMBDA, LOCAL = HOSTS = ("lambda", "local")
 """What processes the stream: the template's functions, or `streamgauge process` wherever it is started."""
@@ -26,7 +43,12 @@ LAMBDA, LOCAL = HOSTS = ("lambda", "local")
 EVENT_SOURCE = "event_source"
 """The process that invokes the functions; its name in the record."""
 
+DELIVERY = "deliver"
+"""The process that archives the stream; its name in the record."""
+
 _CLI = "streamgauge.cli"
+# On a laptop somebody waits for the rows; many small objects do no harm there.
+_DELIVER = [_CLI, "deliver", "--max-age", "2s"]
 _TICK_INTERVAL = "1s"
 
 
@@ -86,10 +108,19 @@ def start_local_stack(
     return info
 
 
+def refresh_local_stack(
+    info: StackInfo, outputs: Mapping[str, str], pipeline_file: Path, *, shards: int | None
+) -> None:
+    """Bring what runs beside the servers in line with a deployment; `shards` as in `follow_deployment`."""
+    info = follow_deployment(info, outputs, pipeline_file, shards=shards)
+    environment = {**os.environ, "STREAMGAUGE_HOME": info.home}
+    # It has read the pipeline's schemas when it began.
+    restart_process(info, DELIVERY, [sys.executable, "-m", *_DELIVER], environment=environment)
+
+
 def _beside(host: str, *, ticks: bool) -> dict[str, list[str]]:
     """What runs beside the servers, by its name in the record."""
-    # On a laptop somebody waits for the rows; many small objects do no harm there.
-    found = {"deliver": [_CLI, "deliver", "--max-age", "2s"]}
+    found = {DELIVERY: _DELIVER}
     if host == LAMBDA:
         # The template's schedule ticks once a minute.
         schedule = ["--schedule-interval", _TICK_INTERVAL] if ticks else ["--no-schedules"]

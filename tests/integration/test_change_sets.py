@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ministack_server import ministack_server
 
 from streamgauge.infra.change_sets import carry_out, delete_stack, discard, kept_resources, plan_changes
 from streamgauge.infra.clients import Clients
-from streamgauge.infra.local.processes import LOOPBACK, free_port, stop
-from streamgauge.infra.local.servers import launch_ministack, wait_for_server
+from streamgauge.infra.local.processes import LOOPBACK, free_port
 from streamgauge.infra.stack_state import DeploymentFailed, find_stack
 from streamgauge.settings import Endpoints
 
@@ -35,14 +34,8 @@ Outputs:
 
 @pytest.fixture(scope="module")
 def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clients]:
-    port = free_port()
-    process = launch_ministack(port, folder=tmp_path_factory.mktemp("ministack"), environment=os.environ, endpoints={})
-    url = f"http://{LOOPBACK}:{port}"
-    try:
-        wait_for_server(process, url, deadline_s=30)
-        yield Clients(Endpoints(aws=url, kinesis=url), region="us-east-1")
-    finally:
-        stop([process], grace_s=5)
+    with ministack_server(tmp_path_factory.mktemp("ministack")) as clients:
+        yield clients
 
 
 @pytest.fixture
