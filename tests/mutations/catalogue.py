@@ -55,6 +55,7 @@ _STORE = "tests/behaviours/test_state_store.py::"
 _PERMISSIONS = "tests/integration/test_permissions.py::"
 _FUNCTIONS = "tests/integration/test_stack_functions.py::"
 _PACKAGE = "tests/unit/infra/test_package.py::"
+_INCIDENTS = "tests/integration/test_incidents.py::"
 _DYNAMODB = "tests/integration/test_dynamodb_state_store.py::"
 _RECEIVERS = "tests/behaviours/test_receivers.py::"
 _DECODERS = "tests/behaviours/test_decoders.py::"
@@ -674,5 +675,30 @@ MUTATIONS = (
             ),
         ),
         (_CHILD_STARTS + "test_what_was_begun_is_left_alone",),
+    ),
+    Mutation(
+        "incidents, a late raise opens none",
+        (
+            Edit(
+                "infra/incident.asl.json",
+                ' raises = :one REMOVE task_token, cleared_by, closed_at, closed_for",\n'
+                '        "ConditionExpression": "(attribute_not_exists(incident_status) OR incident_status <> :open)'
+                ' AND (attribute_not_exists(rule_sequence) OR rule_sequence < :sequence)"',
+                ' raises = :one REMOVE task_token, cleared_by, closed_at, closed_for",\n'
+                '        "ConditionExpression": "attribute_not_exists(incident_status) OR incident_status <> :open"',
+            ),
+        ),
+        (_INCIDENTS + "test_a_raise_that_comes_after_its_clear_opens_nothing",),
+    ),
+    Mutation(
+        "incidents, what was cleared does not wait",
+        (
+            Edit(
+                "infra/incident.asl.json",
+                '"ConditionExpression": "incident_id = :id AND incident_status = :open"',
+                '"ConditionExpression": "incident_id = :id AND incident_status <> :open"',
+            ),
+        ),
+        (_INCIDENTS + "test_one_that_was_cleared_before_it_waits_is_closed_all_the_same",),
     ),
 )

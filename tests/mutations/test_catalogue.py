@@ -29,6 +29,7 @@ PROTECTIONS = {
     "re-run of the threshold machine",
     "take-back of a vanished clear",
     "functions' permissions",
+    "incidents",
     "functions' package",
     "local stack",
     "event source poller",
