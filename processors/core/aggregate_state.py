@@ -173,8 +173,16 @@ class AggregateState:
             columns |= {f"{prefix}.{name}": column for name, column in accumulators.columns(slots).items()}
         return columns
 
-    def restore(self, columns: Columns, watermark_ms: int) -> None:
-        """Fill the empty state with what `columns` returned; a rule that it does not know begins from nothing."""
+    def restore(self, columns: Columns, watermark_ms: int, *, closed_to_ms: int) -> None:
+        """Fill the empty state with what `columns` returned; a rule that it does not know begins from nothing.
+
+        Parameters
+        ----------
+        closed_to_ms
+            As `Watermark.closed_to_ms`: a rule that is new looks at no window that has ended by then.
+        """
+        if closed_to_ms > NEVER:
+            self._counters.rules_since |= {rule.name: closed_to_ms for rule in self._rules if not rule.is_in(columns)}
         parts = [texts(columns, f"key.{field}") for field in self._aggregate.key]
         codes = self._keys.insert(list(zip(*parts, strict=True)))
         for name in self._keys.flag_names():

@@ -24,7 +24,8 @@ class AggregateCounters(msgspec.Struct):
     gap.
 
     ``accepted_before`` is what the shard had accepted when the aggregate was added to the pipeline: 0 for those that
-    were there from the beginning.
+    were there from the beginning. ``rules_since`` has the rules that were added later, each with the instant (event
+    time, ms) up to which windows had closed by then: of those it knows nothing.
     """
 
     accepted_before: int = 0
@@ -34,6 +35,7 @@ class AggregateCounters(msgspec.Struct):
     corrections: int = 0
     late_in_part: int = 0
     cut_sessions: int = 0
+    rules_since: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class Counters(msgspec.Struct):

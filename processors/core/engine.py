@@ -291,4 +291,5 @@ class Engine:
         watermark_ms = NEVER if self.watermark_ms is None else self.watermark_ms
         for aggregate, state in zip(self._pipeline.aggregates, self._aggregates, strict=True):
             if aggregate.name in saved:
-                state.restore(columns_below(columns, f"aggregate.{aggregate.name}."), watermark_ms)
+                below = columns_below(columns, f"aggregate.{aggregate.name}.")
+                state.restore(below, watermark_ms, closed_to_ms=self._watermark.closed_to_ms)

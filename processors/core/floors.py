@@ -61,6 +61,10 @@ class Floors:
     def _find(self, key: int) -> int:
         return next((floor.closed_to_ms for floor in self._floors if key in floor.hash_range), NEVER)
 
+    def closed_to_ms(self) -> list[int]:
+        """By subrange, in the order of their keys."""
+        return [floor.closed_to_ms for floor in self._floors]
+
     def copy(self) -> Floors:
         """As they are now."""
         return Floors(self._floors)

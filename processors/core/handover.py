@@ -85,7 +85,8 @@ def inherit(pipeline: Pipeline, child: Shard, parents: Sequence[ParentState]) ->
             part = columns_below(saved, f"aggregate.{aggregate.name}.")
             # A parent has nothing of an aggregate that was added after it had ended.
             if part:
-                state.restore(_within(part, aggregate, child.hash_range), watermark_ms)
+                within = _within(part, aggregate, child.hash_range)
+                state.restore(within, watermark_ms, closed_to_ms=watermark.closed_to_ms)
     return state_columns(
         pipeline,
         position=None,

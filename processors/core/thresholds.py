@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgauge.processors.core.batch import FieldColumn
+from streamgauge.processors.core.container import Columns
 from streamgauge.processors.core.definition import Aggregate, Pipeline, Threshold
 from streamgauge.processors.core.effects import ThresholdEvent
 from streamgauge.processors.core.keys import KeyTable
@@ -93,6 +94,15 @@ class Rule:
         if threshold.clear_when is not None:
             keys.define(self._before)
             keys.define(self._state)
+
+    @property
+    def name(self) -> str:
+        """The threshold's."""
+        return self._threshold.name
+
+    def is_in(self, columns: Columns) -> bool:
+        """Whether an aggregate's saved columns have this rule's."""
+        return any(name.endswith(f".{self._truth}") for name in columns)
 
     def read(self, emission: Emission) -> list[Crossing]:
         """What the emitted panes make of the rule, in order."""

@@ -112,6 +112,11 @@ class Watermark:
         """Up to where windows had closed before the shard began; empty once the watermark has passed it."""
         return self._floors
 
+    @property
+    def closed_to_ms(self) -> int:
+        """The latest instant up to which the windows of any key have closed; `NEVER` before the first event."""
+        return max([self._watermark_ms, *self._floors.closed_to_ms()])
+
     def arrivals(self, arrival_ms: NDArray[np.int64]) -> NDArray[np.int64]:
         """The running maximum of arrival over all records of the shard so far, control records included."""
         running = np.maximum(np.maximum.accumulate(arrival_ms), self._arrival_ms)

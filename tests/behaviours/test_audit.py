@@ -88,6 +88,50 @@ def test_a_sound_pipeline_passes(tmp_path: Path, shards: int) -> None:
     assert found["late"].expected == 2
 
 
+ADDED = """
+[[threshold]]
+name = "breeze"
+aggregate = "wind"
+raise_when = "top > 5"
+"""
+ADDED_WITH_STATE = ADDED + 'clear_when = "top < 3"\n'
+
+
+@pytest.mark.parametrize("rule", [ADDED, ADDED_WITH_STATE])
+@pytest.mark.parametrize("splits", [False, True])
+def test_a_rule_that_is_added_owes_nothing_for_windows_that_had_closed(
+    tmp_path: Path, rule: str, *, splits: bool
+) -> None:
+    world = PipelineWorld(tmp_path)
+    keys = ["LGA", "JFK", "EWR", "BOS"]
+    sequence = 0
+
+    def put(second: float, wind: float) -> None:
+        nonlocal sequence
+        for key in keys:
+            payload = event(sequence, subject=key, at_ms=T0 + int(1_000 * second), data={"wind": wind})
+            world.put_plain(payload, key=key)
+            sequence += 1
+
+    for second in (1, 12, 23, 34):
+        put(second, 10)
+    world.process()
+    world.upgrade(PIPELINE + rule)
+    if splits:
+        world.split(world.open_shards[0])
+    # Late, and within the allowed lateness: it corrects a window that had closed before the rule was there.
+    put(25, 12)
+    for second in (36, 47, 58, 69):
+        put(second, 20 if second < 50 else 1)
+    for _ in range(3):
+        world.process()
+        world.deliver()
+    result = world.audit()
+    assert result.failed == []
+    found = {check.scope: check for check in result.checks if check.name == "crossings"}
+    assert found["breeze"].found >= len(keys)
+
+
 def test_copies_that_come_after_reshards_are_duplicates_of_what_the_ancestors_had(tmp_path: Path) -> None:
     world = PipelineWorld(tmp_path)
     keys = ["LGA", "JFK", "EWR", "BOS"]

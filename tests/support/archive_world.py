@@ -412,6 +412,11 @@ class PipelineWorld(StreamWorld):
         if reader.is_closed:
             session.seal()
 
+    def upgrade(self, text: str) -> None:
+        """Go on with another pipeline file, as after a deployment."""
+        self.pipeline = parse_pipeline(text, file="pipeline.toml", schemas=self.pipeline.catalogue)
+        self._sessions.clear()
+
     def reader(self, shard_id: str, start: str, after: Position | None) -> ShardReader:
         """The product's own, over the stream's client."""
         return ShardReader(self.client, STREAM, shard_id, start=start, after=after, on_gap=None)  # type: ignore[arg-type]

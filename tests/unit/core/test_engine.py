@@ -258,6 +258,21 @@ def test_an_aggregate_that_is_added_counts_from_then_on(bench_of: Callable, pipe
     assert bench.engine.counters.aggregates["second"].accepted_before == 1
 
 
+def test_a_rule_that_is_added_is_known_to_look_at_later_windows_alone(
+    bench_of: Callable, pipeline_of: Callable
+) -> None:
+    assert bench_of(AGGREGATE + RULE).engine.counters.aggregates["g"].rules_since == {}
+    bench = bench_of(AGGREGATE)
+    bench.send(0)
+    bench.send(250)
+    watermark_ms = bench.engine.watermark_ms
+    bench.restart(pipeline_of(AGGREGATE + RULE))
+    bench.send(900)
+    bench.restart()
+    (since,) = bench.engine.counters.aggregates["g"].rules_since.values()
+    assert since == watermark_ms
+
+
 def test_another_pipeline_or_epoch_is_refused(bench_of: Callable) -> None:
     bench = bench_of(AGGREGATE)
     columns = bench.engine.snapshot()
