@@ -19,7 +19,15 @@ from streamgauge.infra.packaging.archive import Archived
 from streamgauge.infra.packaging.upload import upload_package
 from streamgauge.settings import Endpoints
 
-__all__ = ["CODE_BUCKET", "end_functions", "function_endpoints", "provide_code", "runtime", "temporary_folder"]
+__all__ = [
+    "CODE_BUCKET",
+    "end_functions",
+    "function_endpoints",
+    "kill_functions",
+    "provide_code",
+    "runtime",
+    "temporary_folder",
+]
 
 CODE_BUCKET = "streamgauge-code"
 
@@ -70,12 +78,18 @@ def end_functions(folder: Path) -> None:
 
     One in the midst of an invocation outlives a MiniStack that was killed, for as long as the invocation takes.
     """
+    kill_functions(folder)
+
+
+def kill_functions(folder: Path) -> int:
+    """Kill the processes in which functions run, or wait for their next invocation; how many there were."""
     root = f"{temporary_folder(folder)}/"
     left = [process for process in psutil.process_iter(["cmdline"]) if _runs_from(process, root)]
     for process in left:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(left, timeout=_KILL_WAIT_S)
+    return len(left)
 
 
 def _runs_from(process: psutil.Process, root: str) -> bool:

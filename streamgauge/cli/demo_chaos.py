@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from random import Random
-from time import monotonic
+from time import monotonic, sleep
 
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
@@ -14,10 +14,14 @@ from streamgauge.cli.context import Workplace
 from streamgauge.cli.demo_run import Demo
 from streamgauge.cli.output import print_table, say
 from streamgauge.infra.local.faulty_proxy import FaultyProxy, Treatment
+from streamgauge.infra.local.functions import kill_functions
 from streamgauge.infra.local.stack import StackInfo
 from streamgauge.processors.core.counters import Counters
 
 __all__ = ["PROCESSOR", "Chaos", "ChaosReport", "show_chaos"]
+
+_FUNCTIONS_START_S = 60.0
+_POLL_S = 0.2
 
 PROCESSOR = ("process", "--until-end-of-input", "--json", "--lease", "3s")
 """A short lease, so that nobody waits long for the successor of a killed process."""
@@ -58,12 +62,16 @@ class Chaos:
 
     Parameters
     ----------
+    is_lambda
+        Whether the template's functions are to be killed, and not a process of the demo.
     seed
         Which answers are lost.
     """
 
-    def __init__(self, demo: Demo, info: StackInfo, place: Workplace, *, seed: int) -> None:
+    def __init__(self, demo: Demo, info: StackInfo, place: Workplace, *, is_lambda: bool, seed: int) -> None:
         self._demo = demo
+        self._info = info
+        self._is_lambda = is_lambda
         self._place = place
         self._random = Random(seed)  # noqa: S311 - decides what goes wrong, guards no secret
         self._drawing = threading.Lock()
@@ -101,8 +109,13 @@ class Chaos:
     def put_is_over(self) -> None:
         """Nothing more is put. At least one death there must be: in the midst of the rest."""
         self._due.clear()
-        if not self._killed:
+        until = monotonic() + _FUNCTIONS_START_S
+        while not self._killed:
             self._do(_KILL)
+            if not self._is_lambda or monotonic() > until:
+                return
+            # What has been put a moment ago has not been handed to a function yet.
+            sleep(_POLL_S)
 
     def report(self, counters: Iterable[Counters]) -> ChaosReport:
         """What came of it, by the counters of every shard."""
@@ -127,6 +140,11 @@ class Chaos:
             return Treatment(lose=self._random.random() < _LOST_SHARE, delay_s=self._random.random() * _LATE_S_MAX)
 
     def _do(self, what: str) -> None:
+        if what == _KILL and self._is_lambda:
+            if kill_functions(self._info.folder):
+                self._killed += 1
+                say(f"chaos: the functions' processes were killed (kill -9) after {self._elapsed()}")
+            return
         if what == _KILL:
             if self._demo.children.kill_and_restart("processor", PROCESSOR):
                 self._killed += 1
@@ -165,7 +183,7 @@ def show_chaos(report: ChaosReport) -> None:
         "what was done to it",
         ["", "times"],
         [
-            ["the processor killed (kill -9) and started again", f"{report.processor_killed:,}"],
+            ["the processor killed (kill -9), and another in its place", f"{report.processor_killed:,}"],
             ["a shard split under load", f"{report.shards_split:,}"],
             ["PutRecords answers lost: the producer had to put again", f"{report.answers_lost:,}"],
         ],

@@ -52,13 +52,13 @@ _DELIVER = [_CLI, "deliver", "--max-age", "2s"]
 _TICK_INTERVAL = "1s"
 
 
-def host_option(default: str | None = LAMBDA) -> Callable[[Command], Command]:
+def host_option() -> Callable[[Command], Command]:
     """``--host``: what processes the stream."""
     return click.option(
         "--host",
         type=click.Choice(HOSTS),
-        default=default,
-        show_default=default is not None,
+        default=LAMBDA,
+        show_default=True,
         help="What processes the stream: the template's Lambda function, or `streamgauge process`.",
     )
 

@@ -18,7 +18,7 @@ from streamgauge.cli.demo_job import DemoJob, FileOptions, prepare
 from streamgauge.cli.demo_run import Demo, DemoResult, Produced
 from streamgauge.cli.function_watch import FunctionWatch
 from streamgauge.cli.inputs import file_options, refuse, say_bad_rows
-from streamgauge.cli.local_stack import LAMBDA, LOCAL, host_option, start_local_stack
+from streamgauge.cli.local_stack import LAMBDA, host_option, start_local_stack
 from streamgauge.cli.output import LiveLine, print_json, print_table, say
 from streamgauge.events.times import format_duration
 from streamgauge.infra.local.record import FOLDER
@@ -34,7 +34,7 @@ __all__ = ["command"]
 @click.option("--shards", type=click.IntRange(1, 100), default=2, show_default=True, help="Shards of the stream.")
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="Events a second; a file goes as fast as it can.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the load, and of --order shuffled.")
-@host_option(default=None)
+@host_option()
 @click.option("--chaos", is_flag=True, help="Kill the processor, split shards, lose answers meanwhile; and prove it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @click.option("--keep", is_flag=True, help="Leave the stack running until `streamgauge down`.")
@@ -45,7 +45,7 @@ def command(
     shards: int,
     rate: float | None,
     seed: int,
-    host: str | None,
+    host: str,
     chaos: bool,
     as_json: bool,
     keep: bool,
@@ -62,9 +62,6 @@ def command(
 
     Without --from-file, events are generated: with producer duplicates, late and malformed ones among them.
     """
-    if chaos and host == LAMBDA:
-        raise click.UsageError("--chaos goes with --host local")
-    host = host or (LOCAL if chaos else LAMBDA)
     here = home()
     require_no_stack(here)
     if from_file is None:
@@ -121,7 +118,9 @@ def _run(
     try:
         with (
             LiveLine() as line,
-            nullcontext() if chaos_seed is None else Chaos(demo, info, place, seed=chaos_seed) as chaos,
+            nullcontext()
+            if chaos_seed is None
+            else Chaos(demo, info, place, is_lambda=host == LAMBDA, seed=chaos_seed) as chaos,
         ):
             if functions is None:
                 demo.children.start("processor", PROCESSOR if chaos else ["process", "--until-end-of-input", "--json"])
