@@ -52,6 +52,8 @@ def test_a_changed_pipeline_and_more_shards_are_deployed_while_the_stack_runs(cl
     while raised(cli) == 0:
         assert monotonic() < until, f"the new rule has raised nothing\n{cli.logs()}"
         sleep(1)
+    audited = cli("audit", "--wait", "60s")
+    assert audited.status == 0, audited.out + audited.err
 
 
 def shards(cli: Cli) -> list[dict[str, object]]:
