@@ -407,6 +407,18 @@ def test_an_invocation_without_any_time_left_answers_and_stays_warm(lambdas: Lam
     assert lambdas.has_counted(*range(10))
 
 
+def test_a_cold_start_that_took_nearly_all_the_time_answers_before_it_claims(lambdas: Lambdas) -> None:
+    """Killed in the middle of the claim, it would be as cold the next time, and so for ever."""
+    batch = lambdas.put(*INPUT)
+    sandbox = lambdas.sandbox()
+    calls = lambdas.calls()
+    answer = sandbox.process(batch, left_s=1.5, total_s=10)
+    assert answer.failed_from == "1000" and answer.reason == "the time of the invocation is used up"
+    assert calls == []
+    assert sandbox.process(batch, left_s=10).failed_from is None
+    assert lambdas.has_counted(*range(10))
+
+
 def test_what_is_saved_counts_although_the_time_does_not_suffice_to_deliver_it(lambdas: Lambdas) -> None:
     batch = lambdas.put(*INPUT)
     sandbox = lambdas.sandbox()

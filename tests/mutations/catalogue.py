@@ -70,6 +70,11 @@ _RESHARDING = "tests/behaviours/test_resharding.py::"
 _PRODUCER = "tests/unit/producers/test_producer_core.py::"
 _WATERMARK = "tests/unit/core/test_watermark.py::"
 _THRESHOLDS = "tests/unit/core/test_thresholds.py::"
+_HISTORIES = "tests/simulation/test_histories.py::test_every_invariant_holds_where_"
+# One batch of schedules each.
+_APART = _HISTORIES + "shards_that_stand_apart_are_merged[3-243]"
+_BACKLOG = _HISTORIES + "a_backlog_follows_idle_time[6-486]"
+_BURST = _HISTORIES + "a_record_is_stuck_in_a_burst[9-489]"
 _POLLER = "tests/unit/infra/event_source/test_poller.py::"
 _LAMBDA = "tests/behaviours/test_lambda_host.py::"
 _LAMBDA_FUNCTIONS = "tests/integration/test_lambda_functions.py::"
@@ -143,6 +148,7 @@ MUTATIONS = (
         (
             _DEDUPE + "test_a_joined_window_keeps_what_the_lower_one_has_seen",
             _DEDUPE + "test_the_child_of_a_merge_knows_what_either_parent_has_seen",
+            _APART,
         ),
     ),
     Mutation(
@@ -158,6 +164,7 @@ MUTATIONS = (
             _HANDED_OVER + "test_a_closed_window_without_a_pane_is_not_opened_anew",
             _HANDED_OVER + "test_a_crossing_below_a_floor_is_taken_back",
             _AUDIT + "test_a_late_event_below_a_floor_is_in_the_late_table",
+            _APART,
         ),
     ),
     Mutation(
@@ -207,6 +214,7 @@ MUTATIONS = (
         (
             _PRODUCER + "test_never_more_than_w_sequences_between_the_oldest_unacknowledged_and_the_newest",
             _PRODUCER + "test_whatever_happens_nothing_acknowledged_is_lost_and_w_holds",
+            _BURST,
         ),
     ),
     Mutation(
@@ -218,7 +226,7 @@ MUTATIONS = (
                 "        if True:\n            log.release(event.sequence)\n",
             ),
         ),
-        (_PRODUCER + "test_an_unknown_event_holds_its_place_until_it_can_no_longer_land",),
+        (_PRODUCER + "test_an_unknown_event_holds_its_place_until_it_can_no_longer_land", _BURST),
     ),
     Mutation(
         "outbox",
@@ -302,6 +310,7 @@ MUTATIONS = (
         (
             _WATERMARK + "test_a_tick_raises_to_the_end_of_the_window_of_the_newest_event_at_most",
             _ENGINES + "test_the_engine_agrees_with_the_model",
+            _BACKLOG,
         ),
     ),
     Mutation(
@@ -587,6 +596,17 @@ MUTATIONS = (
             ),
         ),
         (_LAMBDA + "test_after_a_bug_the_next_invocation_begins_from_what_is_saved",),
+    ),
+    Mutation(
+        "Lambda host, a cold start that took long answers before it claims",
+        (
+            Edit(
+                "processors/hosts/aws_lambda/shards.py",
+                "if held is None and self._time.is_short:",
+                "if held is None and self._time.is_short and work.claims:",
+            ),
+        ),
+        (_LAMBDA + "test_a_cold_start_that_took_nearly_all_the_time_answers_before_it_claims",),
     ),
     Mutation(
         "Lambda host, time for the commit is kept",

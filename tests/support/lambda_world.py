@@ -91,8 +91,10 @@ class Sandbox:
         self.opened.append(session)
         return session
 
-    def process(self, records: Sequence[StreamRecord], *, shard_id: str = A, left_s: float = 60.0) -> Answer:
-        return self.batches.process(shard_id, records, left_s=left_s)
+    def process(
+        self, records: Sequence[StreamRecord], *, shard_id: str = A, left_s: float = 60.0, total_s: float | None = None
+    ) -> Answer:
+        return self.batches.process(shard_id, records, left_s=left_s, total_s=total_s)
 
 
 @dataclass

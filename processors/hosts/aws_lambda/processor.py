@@ -63,9 +63,10 @@ class Processor:
         """One invocation."""
         self._observed.begin(context.aws_request_id, is_cold=self._is_cold)
         self._is_cold = False
+        total_s = context.get_remaining_time_in_millis() / 1_000
         try:
             wired = self._wired or self._wire(context.invoked_function_arn)
-            return wired.process(event, context)
+            return wired.process(event, context, total_s=total_s)
         except BaseException as error:
             self._observed.error(error)
             raise
@@ -105,7 +106,7 @@ class _Wired:
             settings=BatchSettings(accept_gap=settings.accept_gap),
         )
 
-    def process(self, event: object, context: LambdaContext) -> BatchAnswer:
+    def process(self, event: object, context: LambdaContext, *, total_s: float) -> BatchAnswer:
         """Apply the batch, say how it went, and answer."""
         shard_id, records = parse_event(event, stream_arn=self._resources.stream_arn)
         self._observed.about(
@@ -114,7 +115,8 @@ class _Wired:
             last=records[-1].sequence_number,
         )
         with self._observed.segment("batch"):
-            answer = self._batches.process(shard_id, records, left_s=context.get_remaining_time_in_millis() / 1_000)
+            left_s = context.get_remaining_time_in_millis() / 1_000
+            answer = self._batches.process(shard_id, records, left_s=left_s, total_s=total_s)
         self._say(answer, records=len(records), arrival_ms=records[-1].arrival_ms)
         if answer.failed_from is None:
             return {"batchItemFailures": []}

@@ -112,20 +112,24 @@ class ShardBatches:
         """The shards whose state is at hand, the one used last at the end."""
         return tuple(self._warm)
 
-    def process(self, shard_id: str, records: Sequence[StreamRecord], *, left_s: float) -> Answer:
+    def process(
+        self, shard_id: str, records: Sequence[StreamRecord], *, left_s: float, total_s: float | None = None
+    ) -> Answer:
         """Apply records of one shard, in stream order, and commit; stop in time where there is not enough of it.
 
         Parameters
         ----------
         left_s
             Seconds until the invocation is killed.
+        total_s
+            Seconds that it had at its beginning, where a cold start has used up some.
 
         Raises
         ------
         Gap, NotApplied, ParentMissing, ReadFailed, SnapshotError, StoreRefused
             Somebody has to do something. The batch must come back, for ever; what is committed stays.
         """
-        self._time.begin(left_s)
+        self._time.begin(left_s, total_s=total_s)
         work, batch = Work(), Batch(shard_id, records)
         try:
             return self._process(batch, work)
@@ -164,7 +168,11 @@ class ShardBatches:
             failures += 1
 
     def _attempt(self, batch: Batch, work: Work) -> Answer:
-        held = self._warm.pop(batch.shard_id, None) or self._open(batch, work)
+        held = self._warm.pop(batch.shard_id, None)
+        if held is None and self._time.is_short:
+            # Killed in the middle of a claim, this sandbox would never become warm.
+            return Answer(batch.rest(work.committed), "the time of the invocation is used up", work)
+        held = held or self._open(batch, work)
         if held is None:
             return Answer(None, None, work)
         self._warm[batch.shard_id] = held

@@ -30,9 +30,9 @@ class TimeLeft:
         self._total_s = 0.0
         self._slowest_commit_s = 0.0
 
-    def begin(self, left_s: float) -> None:
-        """An invocation has begun, and is killed in `left_s` seconds."""
-        self._total_s = left_s
+    def begin(self, left_s: float, *, total_s: float | None = None) -> None:
+        """An invocation has begun, and is killed in `left_s` seconds; before its cold start it had `total_s`."""
+        self._total_s = left_s if total_s is None else total_s
         self._until = self.clock() + left_s
 
     @property
