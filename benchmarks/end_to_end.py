@@ -94,7 +94,17 @@ def main() -> None:
         # A stack for each: the audit then speaks of this rate alone.
         with tempfile.TemporaryDirectory() as name:
             home = Path(name)
-            run(home, "up", "--detach", "--host", "local", "--no-limits", "--no-ticks", "--shards", str(arguments.shards))
+            run(
+                home,
+                "up",
+                "--detach",
+                "--host",
+                "local",
+                "--no-limits",
+                "--no-ticks",
+                "--shards",
+                str(arguments.shards),
+            )
             try:
                 drain_s, cpu, summary = measure(load_stack(home), home, rate, arguments.events)
                 run(home, "audit", "--wait", "60s")
