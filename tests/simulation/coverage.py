@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +32,11 @@ class SimulationCoverage:
 
     def __init__(self) -> None:
         self._tally = Tally()
+
+    def pytest_ignore_collect(self, collection_path: Path, config: pytest.Config) -> bool | None:
+        """One schedule is run once."""
+        is_other = collection_path.name in ("test_histories.py", "test_schedules_beside.py")
+        return True if is_other and config.getoption("seed", None) is not None else None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         for name, value in report.user_properties:

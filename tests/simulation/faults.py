@@ -36,6 +36,9 @@ class Kind(StrEnum):
     EXPIRED = "expired iterator"
     EMPTY = "empty reads"
     LATE_LANDING = "lands after its time-out"
+    STUCK = "one record stuck"
+    """A record is refused again and again while all others pass; its first attempt, of which nothing was heard, lands
+    late, perhaps after its events have been given up."""
     STALE = "stale shard list"
     DOUBLE = "invoked twice at once"
     BISECT = "bisected"
@@ -151,6 +154,7 @@ def _cells() -> list[tuple[Kind, str]]:
         Kind.EXPIRED: ["read.before", "archive_read.before"],
         Kind.EMPTY: ["read.before", "archive_read.before"],
         Kind.LATE_LANDING: ["put.before"],
+        Kind.STUCK: ["put.before"],
         Kind.STALE: ["list.before"],
         Kind.DOUBLE: ["invoke.before"],
         Kind.BISECT: ["invoke.before"],

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from simulation.faults import Kind
 from simulation.pipelines import NOT_READ, WIND
+from streamgauge.events.hash_key import FULL_RANGE, hash_key
 from streamgauge.events.records import MAX_RECORD_BYTES
 from streamgauge.events.times import rfc3339
 from streamgauge.producers.client.core import EventTooLarge, ProducerCore
@@ -19,7 +20,13 @@ from streamgauge.producers.client.encoding import EnvelopeEncoder
 if TYPE_CHECKING:
     from simulation.world import World
 
-__all__ = ["Attempt", "Inputs"]
+__all__ = ["QUIET_MS", "Attempt", "Inputs"]
+
+QUIET_MS = 24_000
+"""So long nothing is put in the middle of a ``backlog``."""
+_AHEAD_MS = 25_000
+"""So far ahead in event time the keys of the upper half are where shards stand ``apart``."""
+_UPPER_HALF = FULL_RANGE.even_parts(2)[1]
 
 
 @dataclass
@@ -57,8 +64,9 @@ class Attempt:
 class Inputs:
     """Makes the events of one producer, whose clock may be off, and puts them."""
 
-    def __init__(self, world: World, name: str, rng: Random) -> None:
+    def __init__(self, world: World, name: str, rng: Random, *, events: int) -> None:
         self._world = world
+        self._half = events // 2
         self._name = name
         self._rng = rng
         self._skew_ms = 0
@@ -86,15 +94,28 @@ class Inputs:
 
     def _make(self) -> Attempt:
         world, rng = self._world, self._rng
+        subject = f"k{rng.randrange(world.plan.keys)}"
         return Attempt(
             fate="counted",
             identity=None,
-            subject=f"k{rng.randrange(world.plan.keys)}",
-            time_ms=world.clock.now_ms + self._skew_ms - rng.randrange(2_500),
+            subject=subject,
+            time_ms=world.clock.now_ms + self._skew_ms - self._age_ms(subject),
             n=rng.randrange(-50, 1_000),
             speed=float(rng.choice((10, 30, 55, 65, 80, 95))) + rng.choice((0.0, 0.5)),
             place=rng.choice(("hill", "sea")),
         )
+
+    def _age_ms(self, subject: str) -> int:
+        """How long before now an event happened, by its producer's clock; less than nothing: it is ahead."""
+        world, rng = self._world, self._rng
+        match world.plan.shape:
+            case "backlog" if self._puts > self._half:
+                return rng.randrange(QUIET_MS)
+            case "apart" if hash_key(subject) in _UPPER_HALF:
+                is_late = world.clock.now_ms < world.resharded_ms + 4_000 and rng.random() < 0.6
+                return rng.randrange(2_500) + (rng.choice((6_000, 9_000, 14_000)) if is_late else 0) - _AHEAD_MS
+            case _:
+                return rng.randrange(2_500)
 
     def _put_strange(self, core: ProducerCore, like: Attempt) -> None:
         """Records that are no events of this producer's source."""

@@ -38,7 +38,7 @@ event_types = ["weather.wind"]
 schemas = "schemas"
 out_of_orderness = "3s"
 future_bound = "60s"
-state_epoch = 1
+state_epoch = %d
 
 [[aggregate]]
 name = "gusts"
@@ -85,7 +85,7 @@ _FIELDS: dict[str, object] = {
 
 
 @cache
-def make_pipeline(version: int) -> Pipeline:
+def make_pipeline(version: int, epoch: int = 1) -> Pipeline:
     """Version 1, or 2, whose catalogue has a newer schema besides."""
     schemas = [EventSchema(WIND, 1, {"type": "object", "properties": _FIELDS, "required": ["n", "speed", "place"]})]
     if version == 2:
@@ -94,4 +94,4 @@ def make_pipeline(version: int) -> Pipeline:
             EventSchema(WIND, 2, {"type": "object", "properties": fields, "required": ["n", "speed", "place"]})
         )
     tide = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
-    return parse_pipeline(_TEXT, file="sim.toml", schemas=Catalogue([*schemas, EventSchema(NOT_READ, 1, tide)]))
+    return parse_pipeline(_TEXT % epoch, file="sim.toml", schemas=Catalogue([*schemas, EventSchema(NOT_READ, 1, tide)]))

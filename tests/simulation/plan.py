@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from random import Random
 from typing import Literal
 
 from simulation.faults import CELLS, Kind, PlannedFault
 
-__all__ = ["Host", "Plan", "make_plan"]
+__all__ = ["BESIDE", "HISTORIES", "HISTORIES_EVERY", "Host", "Plan", "Shape", "is_steady", "make_plan"]
 
 Host = Literal["puller", "kcl", "lambda"]
+Shape = Literal["steady", "apart", "backlog", "burst"]
+"""What producers put over time.
+
+- ``steady``: events of now, evenly.
+- ``apart``: half of the keys are well ahead in event time, so that shards stand differently; some are merged while an
+  answer is lost, and right after it events are late by more than their parent would have allowed.
+- ``backlog``: nothing for a while, but ticks; then what has gathered meanwhile.
+- ``burst``: more events than a source's window holds while one record is stuck.
+"""
+Beside = Literal["nothing", "a replay", "a late start"]
+"""What runs beside the pipeline: the same one under another state_epoch, over the whole stream while it is written, or
+from a later instant on."""
+
+HISTORIES: dict[Shape, tuple[int, ...]] = {"apart": (3, 13), "backlog": (6,), "burst": (9,)}
+"""The seeds of what a steady stream shows too seldom: by their rest when divided by `HISTORIES_EVERY`."""
+HISTORIES_EVERY = 20
+BESIDE: dict[int, Beside] = {16: "a replay", 19: "a late start"}
+"""What runs beside the pipeline, likewise by the rest of the seed."""
 
 _REACHED = {
     **dict.fromkeys(("create", "list", "range", "seal", "reduce", "store_failed", "store_late"), 2),
@@ -54,6 +72,19 @@ class Plan:
     limits: bool
     ticks: bool
     faults: tuple[PlannedFault, ...]
+    shape: Shape = "steady"
+    beside: Beside = "nothing"
+
+
+def shape_of(seed: int) -> Shape:
+    """What producers put in the schedule of this seed."""
+    rest = seed % HISTORIES_EVERY
+    return next((shape for shape, rests in HISTORIES.items() if rest in rests), "steady")
+
+
+def is_steady(seed: int) -> bool:
+    """Whether the schedule of this seed is one of a steady stream, and nothing runs beside the pipeline."""
+    return shape_of(seed) == "steady" and seed % HISTORIES_EVERY not in BESIDE
 
 
 def make_plan(seed: int) -> Plan:
@@ -71,8 +102,10 @@ def make_plan(seed: int) -> Plan:
         host = "lambda"
     elif {Kind.STEAL, Kind.STOPPED} & kinds or steps & {"checkpoint", "renew"}:
         host = rng.choice(("puller", "kcl"))
+    shape = shape_of(seed)
+    faults += _story(rng, shape)
     results = any(step.startswith("deliver") or step == "store_late" for step in steps)
-    return Plan(
+    plan = Plan(
         seed=seed,
         host=host,
         workers=rng.choice((2, 3)) if kinds & {Kind.PAUSE, Kind.STEAL} else rng.choice((1, 2, 3)),
@@ -86,7 +119,34 @@ def make_plan(seed: int) -> Plan:
         limits=rng.random() < 0.15,
         ticks=results or rng.random() < 0.4,
         faults=tuple(faults),
+        shape=shape,
+        beside=BESIDE.get(seed % HISTORIES_EVERY, "nothing"),
     )
+    return _shaped(plan, rng)
+
+
+def _shaped(plan: Plan, rng: Random) -> Plan:
+    """The world that the plan's shape needs."""
+    match plan.shape:
+        case "apart":
+            return replace(plan, shards=rng.choice((2, 2, 4)), keys=8, events=rng.choice((50, 70)), span_ms=10_000)
+        case "backlog":
+            return replace(plan, span_ms=10_000, ticks=True, keys=rng.choice((2, 3)))
+        case "burst":
+            return replace(plan, producers=1, events=1_300, span_ms=3_000, shards=1, wire_format="kpl", limits=False)
+        case _:
+            return plan
+
+
+def _story(rng: Random, shape: Shape) -> list[PlannedFault]:
+    """What happens in every schedule of a shape."""
+    if shape == "apart":
+        nth = rng.randint(3, 8)
+        lost = PlannedFault(Kind.ANSWER_LOST, "put.after", nth, 0)
+        return [lost, PlannedFault(Kind.MERGE, "put.after", nth, rng.getrandbits(16))]
+    if shape == "burst":
+        return [PlannedFault(Kind.STUCK, "put.before", rng.randint(1, 3), rng.getrandbits(16))]
+    return []
 
 
 def _others(seed: int) -> list[tuple[Kind, str]]:

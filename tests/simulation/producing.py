@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from simulation.actor import Actor
 from simulation.faults import Kind
-from simulation.inputs import Inputs
+from simulation.inputs import QUIET_MS, Inputs
 from simulation.pipelines import STREAM
 from streamgauge.events.control import EndOfInput
 from streamgauge.events.records import Shard
@@ -15,7 +17,7 @@ from streamgauge.infra.local.kinesis.errors import KinesisError
 from streamgauge.infra.local.kinesis.model import PutEntry, PutFailure
 from streamgauge.producers.client.closing import Phase
 from streamgauge.producers.client.core import ProducerCore
-from streamgauge.producers.client.out_record import EntryAnswer, ListShards, PutRequest
+from streamgauge.producers.client.out_record import EntryAnswer, ListShards, OutRecord, PutRequest
 from streamgauge.producers.client.retrier import Failure
 from streamgauge.producers.client.settings import ProducerSettings
 from streamgauge.producers.client.shard_map import ListedShard
@@ -38,16 +40,24 @@ class Producer(Actor):
         self.index = index
         self.left = events
         self.requests_out = 0
-        self._inputs = Inputs(world, self.name, self.rng)
+        self._inputs = Inputs(world, self.name, self.rng, events=events)
+        self._half = events // 2
+        self._stuck: OutRecord | None = None
+        self._stuck_until_ms = 0
         plan = world.plan
+        self._burst = 10 if plan.shape == "burst" else 1
         self._settings = ProducerSettings(
             wire_format=plan.wire_format,
+            # In order, a record that is stuck would hold up all that come after it.
+            ordered=plan.shape != "burst",
             window=1_024,
             aggregate_linger_ms=self.rng.choice((50, 200, 600)),
             aggregate_events_max=self.rng.choice((3, 8, 40)),
             request_linger_ms=self.rng.choice((5, 100)),
             requests_in_flight_max=self.rng.choice((1, 2, 4)),
-            resend_horizon_ms=self.rng.choice((6_000, 30_000, 3_600_000)),
+            resend_horizon_ms=self.rng.choice(
+                (6_000, 6_000, 3_600_000) if plan.shape == "burst" else (6_000, 30_000, 3_600_000)
+            ),
             landing_bound_ms=_LANDING_BOUND_MS,
             ledger_interval_ms=self.rng.choice((2_000, 10_000)),
             backoff_max_ms=2_000,
@@ -85,16 +95,18 @@ class Producer(Actor):
         """Put the next event, or close after the last."""
         core = self._core
         assert core is not None
-        if self.left and core.can_accept(2_000):
-            self.left -= 1
-            self._inputs.put(core)
+        for _ in range(self._burst):
+            if self.left and core.can_accept(2_000):
+                self.left -= 1
+                self._inputs.put(core)
         if not self.left:
             if core.phase is Phase.OPEN:
                 part = EndOfInput("all", self.index, self.world.plan.producers)
                 core.close(part if self.rng.random() < 0.7 else None)
         else:
             pace = self.world.pace_ms
-            self.after(self.rng.randrange(pace * 2), self._next)
+            is_quiet = self.world.plan.shape == "backlog" and self.left == self._half
+            self.after(QUIET_MS if is_quiet else self.rng.randrange(pace * 2), self._next)
         self._pump()
 
     # --- network -----------------------------------------------------------------------------------------------------
@@ -150,6 +162,9 @@ class Producer(Actor):
         try:
             self.board.reach("put.before")
             late = self.board.take_note(Kind.LATE_LANDING)
+            if self.board.take_note(Kind.STUCK):
+                self._strand(request)
+                lost = True
         except Exception:  # noqa: BLE001 - the request never arrives
             lost = True
         if not lost:
@@ -160,21 +175,52 @@ class Producer(Actor):
         if lost or late:
             self.after(_TIMEOUT_MS, lambda: self._fail(core, request))
 
+    def _strand(self, request: PutRequest) -> None:
+        """The request arrives much later; until then its first record is refused whenever it is put again."""
+        self._stuck = request.records[0]
+        landing_ms = self.rng.randrange(7_000, _LATEST_LANDING_MS)
+        self._stuck_until_ms = self._now_ms + landing_ms
+        self.requests_out += 1
+
+        def land() -> None:
+            self.requests_out -= 1
+            with suppress(KinesisError):
+                self.world.model.put_records(STREAM, _entries(request.records), now_ms=self.world.stream_ms)
+
+        self.clock.after(landing_ms, land)
+
+    def _is_stuck(self, record: OutRecord) -> bool:
+        stuck = self._stuck
+        return (
+            stuck is not None
+            and self._now_ms < self._stuck_until_ms
+            and not self.board.healed
+            and any(event is other for event in record.events for other in stuck.events)
+        )
+
     def _fail(self, core: ProducerCore, request: PutRequest) -> None:
         core.failed(request.request_id, Failure.LOST, "timed out", self._now_ms)
         self._pump()
 
+    def _put(self, records: Sequence[OutRecord]) -> list[EntryAnswer]:
+        """The stream takes the records, but for one that is stuck."""
+        passing = [record for record in records if not self._is_stuck(record)]
+        results = iter(
+            self.world.model.put_records(STREAM, _entries(passing), now_ms=self.world.stream_ms) if passing else ()
+        )
+        answers = []
+        for record in records:
+            result = PutFailure("InternalFailure", "stuck") if self._is_stuck(record) else next(results)
+            if isinstance(result, PutFailure):
+                answers.append(EntryAnswer(None, None, result.code, result.message))
+            else:
+                answers.append(EntryAnswer(result.shard_id, result.sequence_number))
+        return answers
+
     def _land(self, core: ProducerCore, request: PutRequest, *, answer: bool, life: int) -> None:
         self.requests_out -= 1
-        entries = [PutEntry(record.partition_key, record.data, record.explicit_hash_key) for record in request.records]
         try:
-            results = self.world.model.put_records(STREAM, entries, now_ms=self.world.stream_ms)
-            answers = [
-                EntryAnswer(None, None, result.code, result.message)
-                if isinstance(result, PutFailure)
-                else EntryAnswer(result.shard_id, result.sequence_number)
-                for result in results
-            ]
+            answers = self._put(request.records)
         except KinesisError:
             answer = False
             answers = []
@@ -196,3 +242,7 @@ class Producer(Actor):
             self.after(0, landed)
         else:
             self.act(landed)
+
+
+def _entries(records: Sequence[OutRecord]) -> list[PutEntry]:
+    return [PutEntry(record.partition_key, record.data, record.explicit_hash_key) for record in records]

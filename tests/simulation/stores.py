@@ -47,8 +47,7 @@ class Archive:
         elif name.startswith("type=streamgauge_late_events/"):
             step = "store_late"
         self._board.hook(step, "before")
-        # Before its commit is saved, an owner may write what failed or was late again, with what has come since.
-        if step == "deliver_archive" and self.objects.get(name, body) != body:
+        if self.objects.get(name, body) != body:
             self.overwritten.append(name)
         self.objects[name] = body
         self._board.hook(step, "after")

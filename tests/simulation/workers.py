@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simulation.actor import Actor
+from simulation.deployment import Deployment, Lease
 from simulation.pipelines import STREAM
 from streamgauge.events.position import Position
 from streamgauge.events.records import Shard, StreamRecord
@@ -22,19 +23,9 @@ from streamgauge.processors.hosts.shard_reader import ShardReader, TryLater
 if TYPE_CHECKING:
     from simulation.world import World
 
-__all__ = ["LEASE_MS", "Lease", "Worker"]
+__all__ = ["LEASE_MS", "Worker"]
 
 LEASE_MS = 6_000
-
-
-@dataclass
-class Lease:
-    """Who works on a shard, by his own word; the shard's row decides. `checkpoint` is what the host would resume at."""
-
-    owner: str | None = None
-    counter: int = 0
-    checkpoint: Position | None = None
-    is_over: bool = False
 
 
 class CheckpointReader:
@@ -80,17 +71,20 @@ class Run:
 
 
 class Worker(Actor):
-    """One process that works on several shards."""
+    """One process that works on several shards of one deployment."""
 
-    def __init__(self, world: World, index: int) -> None:
-        super().__init__(world, f"worker {index}")
+    def __init__(self, world: World, name: str, deployment: Deployment, *, pulls: bool, delay_ms: int = 0) -> None:
+        super().__init__(world, name)
+        self.deployment = deployment
+        self._pulls = pulls
         self.runs: dict[str, Run] = {}
         self.version = 1
         self.working_on: Shard | None = None
         self._seen: dict[str, tuple[int, int]] = {}
         self._watch = ClaimWatch(lambda: self.clock.now_ms / 1_000)
         self._lives = 0
-        self.after(self.rng.randrange(1_000), self._start)
+        self._begins_ms = self.clock.now_ms + delay_ms
+        self.after(delay_ms + self.rng.randrange(1_000), self._start)
 
     def lose_memory(self) -> None:
         self.runs.clear()
@@ -99,11 +93,11 @@ class Worker(Actor):
     def restart(self, *, upgrade: bool) -> None:
         if upgrade:
             self.version = 2
-        self.after(0, self._start)
+        self.after(max(0, self._begins_ms - self.clock.now_ms), self._start)
 
     def _start(self) -> None:
         try:
-            register_shards(self.world.store, self.world.listed_shards(), start="TRIM_HORIZON")
+            register_shards(self.deployment.store, self.world.listed_shards(), start=self.deployment.start)
         except StoreUnavailable:
             self.after(1_000, self._start)
             return
@@ -113,7 +107,7 @@ class Worker(Actor):
 
     def _turn(self) -> None:
         """Renew what is ours, drop what is not any more, take what nobody renews."""
-        leases = self.world.leases
+        leases = self.deployment.leases
         for shard_id, run in list(self.runs.items()):
             lease = leases[shard_id]
             if lease.owner != self.name or lease.counter != run.counter:
@@ -138,7 +132,7 @@ class Worker(Actor):
                 pass
 
     def _may_take(self, shard_id: str) -> bool:
-        lease = self.world.leases[shard_id]
+        lease = self.deployment.leases[shard_id]
         if lease.is_over:
             return False
         now_ms = self.clock.now_ms
@@ -151,16 +145,20 @@ class Worker(Actor):
     def take(self, shard: Shard) -> None:
         """Take the lease, and with it the shard."""
         self.working_on = shard
-        lease = self.world.leases[shard.shard_id]
+        lease = self.deployment.leases[shard.shard_id]
         lease.owner, lease.counter = self.name, lease.counter + 1
         counter = lease.counter
         self._lives += 1
         try:
             session = self.world.open_session(
-                shard, owner=f"{self.name}/{self._lives}", version=self.version, watch=self._watch
+                shard,
+                owner=f"{self.name}/{self._lives}",
+                version=self.version,
+                watch=self._watch,
+                deployment=self.deployment,
             )
         except Fenced:
-            row = self.world.store.row(shard.shard_id)
+            row = self.deployment.store.row(shard.shard_id)
             lease.is_over = row is not None and row.sealed
         except (ParentBehind, StoreUnavailable):
             pass
@@ -171,7 +169,7 @@ class Worker(Actor):
             lease.owner = None
 
     def _begin(self, shard: Shard, session: ShardSession, lease: Lease, counter: int) -> None:
-        if self.world.plan.host == "puller":
+        if self._pulls:
             reader: ShardReader | CheckpointReader = ShardReader(
                 self.world.kinesis,  # type: ignore[arg-type]
                 STREAM,
@@ -199,7 +197,7 @@ class Worker(Actor):
             return
         if is_over:
             del self.runs[shard_id]
-            self.world.leases[shard_id].is_over = True
+            self.deployment.leases[shard_id].is_over = True
             return
         self.after(self.world.read_interval_ms(self.rng), lambda: self._step(run))
 
@@ -260,13 +258,13 @@ class Worker(Actor):
         return records
 
     def _checkpoint(self, run: Run, committed: Position | None) -> None:
-        lease = self.world.leases[run.shard.shard_id]
+        lease = self.deployment.leases[run.shard.shard_id]
         if committed is None or lease.checkpoint == committed:
             return
         self.board.reach("checkpoint.before")
         if lease.owner == self.name and lease.counter == run.counter:
             lease.checkpoint = committed
-            self.world.note_checkpoint(run.shard.shard_id, committed)
+            self.world.note_checkpoint(run.shard.shard_id, committed, self.deployment)
         self.board.reach("checkpoint.after")
 
     def close(self) -> None:

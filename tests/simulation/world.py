@@ -12,16 +12,17 @@ from simulation.archiving import Archiver, StreamClient
 from simulation.board import Board, StreamFaults
 from simulation.clock import START_MS, Clock
 from simulation.closed_shards import ClosedShards
-from simulation.faults import Kind, PlannedFault
+from simulation.deployment import Deployment
 from simulation.functions import Container, TickFunction
 from simulation.inputs import Attempt
 from simulation.lambdas import Poller
+from simulation.mischief import Mischief
 from simulation.pipelines import STREAM, make_pipeline
 from simulation.plan import Plan
 from simulation.producing import Producer
-from simulation.stores import Archive, Bus, ServedTable, StateRows
+from simulation.stores import Archive, Bus, ServedTable
 from simulation.stranger import Stranger
-from simulation.workers import Lease, Worker
+from simulation.workers import Worker
 from streamgauge.events.position import Position
 from streamgauge.events.records import Shard
 from streamgauge.infra.local.kinesis.limits import Limits
@@ -31,7 +32,7 @@ from streamgauge.processors.commit.claim_watch import ClaimWatch
 from streamgauge.processors.commit.core_engine import core_engine
 from streamgauge.processors.commit.eventbridge import EventBridgeReceiver
 from streamgauge.processors.commit.outbox import OutboxLimits
-from streamgauge.processors.commit.ports import Receivers, ShardRow, StoreUnavailable
+from streamgauge.processors.commit.ports import Receivers, ShardRow, StateStore, StoreUnavailable
 from streamgauge.processors.commit.s3 import ArchiveReceiver
 from streamgauge.processors.commit.served_panes import ServedPanesReceiver
 from streamgauge.processors.commit.session import ShardSession
@@ -71,7 +72,9 @@ class World:
         self.stream_faults = StreamFaults(self.clock, Random(f"{plan.seed} throttle"))
         self.board = Board(self.clock, plan.faults, self.stream_faults)
         self.current: Actor | None = None
-        self._stream_skew_ms = 0
+        self.resharded_ms = -(2**62)
+        self.stream_skew_ms = 0
+        self.host_skew_ms = 0
 
         self.pace_ms = max(10, plan.span_ms * plan.producers // plan.events)
         self.batch_records = self._rng.choice((2, 5, 20, 1_000))
@@ -85,11 +88,11 @@ class World:
         self.arn = self.model.create_stream(STREAM, plan.shards, now_ms=START_MS - 60_000).arn
         self.model.faults = self.stream_faults
         self.kinesis = StreamClient(self)
-        self.store = StateRows(self.board)
+        self.live = Deployment.of(1, self.board)
+        self.deployments = [self.live]
         self.archive = Archive(self.board)
         self.bus = Bus(self.board)
         self.served = ServedTable(self.board, self._rng)
-        self.leases: dict[str, Lease] = {}
         self.checkpoints: list[Checkpoint] = []
         self.attempts: list[Attempt] = []
 
@@ -104,9 +107,12 @@ class World:
             self.containers = [Container(self, index) for index in range(sandboxes)]
             self.tick_function = TickFunction(self)
         else:
-            self.workers = [Worker(self, index) for index in range(plan.workers)]
+            pulls = plan.host == "puller"
+            self.workers = [Worker(self, f"worker {index}", self.live, pulls=pulls) for index in range(plan.workers)]
+        if plan.beside != "nothing":
+            self._begin_beside()
         self.resharded()
-        self._bind_faults()
+        self.board.actions = Mischief(self).actions
         if plan.ticks:
             self.clock.after(5_000, self._tick)
 
@@ -115,11 +121,17 @@ class World:
     @property
     def stream_ms(self) -> int:
         """The stream's clock."""
-        return self.clock.now_ms + self._stream_skew_ms
+        return self.clock.now_ms + self.stream_skew_ms
 
-    def note_checkpoint(self, shard_id: str, position: Position) -> None:
+    @property
+    def store(self) -> StateStore:
+        """The rows of the pipeline that is live."""
+        return self.live.store
+
+    def note_checkpoint(self, shard_id: str, position: Position, deployment: Deployment | None = None) -> None:
         """A host takes everything up to `position` for done."""
-        self.checkpoints.append(Checkpoint(shard_id, position, self.store.row(shard_id)))
+        row = (deployment or self.live).store.row(shard_id)
+        self.checkpoints.append(Checkpoint(shard_id, position, row))
 
     def read_interval_ms(self, rng: Random) -> int:
         """How long a reader waits before it reads again."""
@@ -145,6 +157,7 @@ class World:
         version: int,
         watch: ClaimWatch | None,
         seen_version: int | None = None,
+        deployment: Deployment | None = None,
     ) -> ShardSession:
         """Open a shard as every host does; `version` is that of the code.
 
@@ -153,11 +166,12 @@ class World:
         Fenced, ParentBehind, StoreUnavailable
             As `ShardSession.open`.
         """
-        pipeline = make_pipeline(version)
+        deployment = deployment or self.live
+        pipeline = make_pipeline(version, deployment.epoch)
         return ShardSession.open(
             pipeline,
             shard,
-            store=self.store,
+            store=deployment.store,
             archive=self.archive,
             receivers=Receivers(
                 ArchiveReceiver(self.archive),
@@ -171,7 +185,7 @@ class World:
                 ),
             ),
             owner=owner,
-            now_ms=lambda: self.clock.now_ms,
+            now_ms=lambda: self.clock.now_ms + self.host_skew_ms,
             engine=core_engine(self.arn),
             limits=OutboxLimits(max_entries=60),
             seen_version=seen_version,
@@ -180,8 +194,10 @@ class World:
 
     def resharded(self) -> None:
         """The stream has other shards than before."""
+        self.resharded_ms = self.clock.now_ms
+        for deployment in self.deployments:
+            deployment.resharded(self.listed_shards())
         for shard in self.listed_shards():
-            self.leases.setdefault(shard.shard_id, Lease())
             if self.plan.host == "lambda" and shard.shard_id not in self.pollers:
                 self.pollers[shard.shard_id] = Poller(self, shard)
 
@@ -197,7 +213,7 @@ class World:
         """
         self.clock.run(START_MS + _FAULTS_MS, lambda: all(producer.is_done for producer in self.producers))
         self.clock.run(self.clock.now_ms + 5_000)
-        self._stream_skew_ms = max(0, self._stream_skew_ms)
+        self.stream_skew_ms = max(0, self.stream_skew_ms)
         self.board.heal()
         self._rest("after the faults healed")
         # Idle time closes the windows that are still open.
@@ -227,11 +243,8 @@ class World:
         for producer in self.producers:
             if not producer.is_done:
                 yield f"{producer.name} is not done"
-        for shard in self.model.streams[STREAM].shards.values():
-            row = self.store.row(shard.shard_id)
-            reached = row.position.sequence_number if row and row.position else -1
-            if shard.log.end and reached < int(shard.log.at(shard.log.end - 1).sequence_number):
-                yield f"{shard.shard_id} is committed up to {reached}"
+        for deployment in self.deployments:
+            yield from deployment.behind(self.model.streams[STREAM].shards.values())
         if self.plan.host == "lambda":
             yield from self._unbegun()
         for poller in self.pollers.values():
@@ -255,9 +268,21 @@ class World:
 
     def _deliver_rest(self) -> None:
         """What a fenced or crashed owner left in an outbox leaves with whoever opens the shard next."""
-        for row in self.store.rows():
-            if not row.sealed:
-                self.open_session(row.shard, owner="last", version=2, watch=None).close()
+        for deployment in self.deployments:
+            for row in deployment.store.rows():
+                if not row.sealed:
+                    self.open_session(row.shard, owner="last", version=2, watch=None, deployment=deployment).close()
+
+    def _begin_beside(self) -> None:
+        """Another state_epoch of the pipeline, with a worker of its own."""
+        begins_ms, delay_ms = None, self._rng.randrange(15_000)
+        if self.plan.beside == "a late start":
+            begins_ms = START_MS + self._rng.randrange(3_000, 9_000)
+            # By a clock that may be behind the stream's.
+            delay_ms = begins_ms - START_MS + 6_000
+        deployment = Deployment.of(2, self.board, begins_ms)
+        self.deployments.append(deployment)
+        self.workers.append(Worker(self, "worker beside", deployment, pulls=True, delay_ms=delay_ms))
 
     def _share(self, index: int) -> int:
         return self.plan.events // self.plan.producers + (index < self.plan.events % self.plan.producers)
@@ -266,61 +291,3 @@ class World:
         if not self.board.healed:
             self.stranger.tick(self._rng.choice((0, 0, 0, -2_000, 2_000)))
             self.clock.after(4_000, self._tick)
-
-    # --- faults that concern more than one call ----------------------------------------------------------------------
-
-    def _bind_faults(self) -> None:
-        self.board.actions = {
-            Kind.TICK: lambda fault: self._does(lambda: self.stranger.tick(fault.size % 4_000 - 2_000)),
-            Kind.STEAL: lambda _: self._steal(),
-            Kind.CLOCK: self._step_clock,
-            Kind.SPLIT: lambda fault: self._reshards(self.stranger.split, fault),
-            Kind.MERGE: lambda fault: self._reshards(self.stranger.merge, fault),
-            Kind.RESHARD: lambda fault: self._reshards(self.stranger.reshard, fault),
-            Kind.STOPPED: self._reshard_stopped,
-        }
-
-    @staticmethod
-    def _does(action: object) -> bool:
-        action()  # type: ignore[operator]
-        return True
-
-    def _step_clock(self, fault: PlannedFault) -> bool:
-        self._stream_skew_ms = (-5_000, -800, 800, 3_000)[fault.size % 4]
-        return True
-
-    def _reshards(self, reshard: object, fault: PlannedFault) -> bool:
-        before = self.stranger.reshards
-        reshard(fault.size)  # type: ignore[operator]
-        return self.stranger.reshards > before
-
-    def _reshard_stopped(self, fault: PlannedFault) -> bool:
-        if not isinstance(self.current, Worker):
-            return False
-        for worker in self.workers:
-            if not worker.is_busy:
-                worker.die(6_000 + fault.size % 5_000)
-        self.clock.after(1_500, lambda: self.stranger.reshard(fault.size + 1))
-        return self._reshards(self.stranger.reshard, fault)
-
-    def _steal(self) -> bool:
-        """Somebody else claims the shard on which the current actor works."""
-        victim = self.current
-        if isinstance(victim, Container):
-            taken = victim.working_on
-            rivals = [rival for rival in self.containers if rival is not victim and self._is_free(rival)]
-            if taken is None or not rivals:
-                return False
-            rivals[0].act(lambda: rivals[0].steal(taken))
-            return True
-        if not isinstance(victim, Worker) or victim.working_on is None:
-            return False
-        shard = victim.working_on
-        thieves = [worker for worker in self.workers if worker is not victim and self._is_free(worker)]
-        if thieves:
-            thieves[0].act(lambda: thieves[0].take(shard))
-        return bool(thieves)
-
-    @staticmethod
-    def _is_free(actor: Actor) -> bool:
-        return not actor.is_busy and not actor.is_down

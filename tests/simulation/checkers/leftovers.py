@@ -46,19 +46,35 @@ class ShardFacts:
 
 
 class Leftovers:
-    """Reads an archive's objects once, each table as rows."""
+    """Reads an archive's objects, each table as rows; of the results those of one state_epoch."""
 
-    def __init__(self, objects: dict[str, bytes], shards: list[ShardFacts], bus: list[str]) -> None:
+    def __init__(
+        self,
+        objects: dict[str, bytes],
+        shards: list[ShardFacts],
+        bus: list[str],
+        *,
+        epoch: int = 1,
+        rows: list[Row] | None = None,
+    ) -> None:
         self.objects = objects
         self._places: dict[tuple[str, str], set[tuple[str, int, int]]] = {}
         self.shards = shards
-        self.bus = [json.loads(detail) for detail in bus]
-        self.rows = sorted(self._raw_rows(), key=lambda row: row.place)
+        self.epoch = epoch
+        self._bus = bus
+        self.bus = [detail for detail in map(json.loads, bus) if detail["state_epoch"] == epoch]
+        self.rows = sorted(self._raw_rows(), key=lambda row: row.place) if rows is None else rows
         self.commits = self.lines("streamgauge_commits")
         self.panes = self.lines("streamgauge_panes")
         self.threshold_events = self.lines("streamgauge_threshold_events")
         self.failed = self._listed("failed_object")
         self.late = self._listed("late_object")
+
+    def of_epoch(self, epoch: int) -> Leftovers:
+        """The same archive, and the results of that state_epoch."""
+        if epoch == self.epoch:
+            return self
+        return Leftovers(self.objects, self.shards, self._bus, epoch=epoch, rows=self.rows)
 
     def places_of(self, identity: tuple[str, str]) -> set[tuple[str, int, int]]:
         """Every position at which an event stands."""
@@ -66,7 +82,7 @@ class Leftovers:
             for row in self.rows:
                 if row.identity is not None:
                     self._places.setdefault(row.identity, set()).add(row.place)
-        return self._places[identity]
+        return self._places.get(identity, set())
 
     def lines(self, table: str) -> list[dict[str, Any]]:
         """All rows of a table of results."""
@@ -74,7 +90,7 @@ class Leftovers:
         found: list[dict[str, Any]] = []
         for name in sorted(self.objects):
             if name.startswith(prefix):
-                found += self._lines_of(name)
+                found += [row for row in self._lines_of(name) if row["state_epoch"] == self.epoch]
         return found
 
     def last_commits(self) -> dict[str, dict[str, Any]]:

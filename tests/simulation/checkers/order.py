@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from simulation.checkers.leftovers import Leftovers
+from simulation.inputs import Attempt
 
 __all__ = ["check_order", "check_puts"]
 
 
-def check_puts(left: Leftovers) -> Iterator[str]:
+def check_puts(left: Leftovers, attempts: Sequence[Attempt]) -> Iterator[str]:
     """Events of one producer for one key whose first copies stand in another order than they were put in.
 
-    A child's shard id and sequence numbers exceed its parents', so places compare within a lineage.
+    A child's shard id and sequence numbers exceed its parents', so places compare within a lineage. What was given up
+    is waited for no longer, and may land behind all that went on without it.
     """
     newest: dict[tuple[str, str], str] = {}
+    abandoned = {attempt.identity for attempt in attempts if attempt.outcome != "acknowledged"}
     seen: set[tuple[str, str]] = set()
     for row in left.rows:
         if row.identity is None or row.identity in seen or row.table.startswith("streamgauge_"):
             continue
         seen.add(row.identity)
+        if row.identity in abandoned:
+            continue
         source, sequence = row.identity
         log = source, row.columns["subject"]
         if source.startswith("urn:streamgauge:") and newest.get(log, "") > sequence:

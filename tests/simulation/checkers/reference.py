@@ -6,6 +6,7 @@ The positions are the archive's, which `archived` holds against the stream and a
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import variance
 
@@ -103,11 +104,11 @@ class Reference:
         Every pane that has an event.
     counted, failed, late
         Positions: of accepted events, of failed events, and of (aggregate, position) past the allowed lateness.
-    first_seen
-        By identity: the row of its first occurrence, in order of the passing.
+    before
+        Positions that stand before the instant at which the pipeline begins, which `begins_ms` names by shard.
     """
 
-    def __init__(self, left: Leftovers, must_fail: set[tuple[str, int]]) -> None:
+    def __init__(self, left: Leftovers, must_fail: set[tuple[str, int]], begins_ms: Mapping[str, int]) -> None:
         self.panes: dict[PaneKey, Pane] = defaultdict(Pane)
         self.counted: dict[tuple[str, str], Row] = {}
         self.not_read: dict[tuple[str, str], Row] = {}
@@ -117,6 +118,7 @@ class Reference:
         self.late_identities: set[tuple[str, tuple[str, str]]] = set()
         self.shards: dict[str, _Shard] = {}
         self.twice: list[tuple[str, str]] = []
+        self.before: set[tuple[str, int, int]] = set()
         self._must_fail = must_fail
         by_shard: dict[str, list[Row]] = defaultdict(list)
         for row in left.rows:
@@ -124,7 +126,11 @@ class Reference:
         for facts in left.shards:
             shard = _Shard(facts, [self.shards[parent] for parent in facts.parents])
             self.shards[facts.shard_id] = shard
-            for row in by_shard[facts.shard_id]:
+            rows = by_shard[facts.shard_id]
+            earliest = begins_ms[facts.shard_id]
+            first = next((index for index, row in enumerate(rows) if row.arrival_ms >= earliest), len(rows))
+            self.before.update(row.place for row in rows[:first])
+            for row in rows[first:]:
                 self._pass(shard, row)
 
     def holder(self, key: str) -> _Shard:
