@@ -199,8 +199,8 @@ class Ancestry:
             raise ParentMissing(
                 f"its parent {parent} was never processed, and the stream does not list it any more",
                 where=f"shard {shard.shard_id}",
-                remedy="What it held is lost. Go on without it with --accept-gap (named in every commit), or raise "
-                "state_epoch to begin from nothing",
+                remedy="What it held is lost. Go on without it with --accept-gap, a function with "
+                "STREAMGAUGE_ACCEPT_GAP=true (named in every commit), or raise state_epoch to begin from nothing",
             )
         return f"{parent}: all of it"
 

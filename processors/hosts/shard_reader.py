@@ -50,8 +50,8 @@ class Gap(StreamgaugeError):
         super().__init__(
             f"{what}: it was trimmed, or the stream was created anew",
             where=where,
-            remedy="What came after it may be lost. Go on without it with --accept-gap (counted and named in every "
-            "commit), or raise state_epoch to begin from nothing",
+            remedy="What came after it may be lost. Go on without it with --accept-gap, a function with "
+            "STREAMGAUGE_ACCEPT_GAP=true (counted and named in every commit), or raise state_epoch to begin anew",
         )
 
 

@@ -308,6 +308,24 @@ def test_an_unsafe_event_source_is_one_line_and_nothing_is_claimed(function: Fun
     assert function.invoke() == DONE
 
 
+def test_a_gap_is_one_line_that_names_the_setting_which_accepts_it(function: Function) -> None:
+    function.put(1)
+    function.invoke()
+    position = function.batch()["Records"][0]["kinesis"]["sequenceNumber"]
+    function.kinesis.delete_stream(StreamName=function.stream)
+    function.kinesis.get_waiter("stream_not_exists").wait(StreamName=function.stream, WaiterConfig={"Delay": 1})
+    function.kinesis.create_stream(StreamName=function.stream, ShardCount=1)
+    function.kinesis.get_waiter("stream_exists").wait(StreamName=function.stream, WaiterConfig={"Delay": 1})
+    function.put(2)
+    function.lines()
+    with pytest.raises(StreamgaugeError):
+        function.invoke(cold=True)
+    (error,) = function.errors()
+    assert position in error["message"] and "STREAMGAUGE_ACCEPT_GAP=true" in error["remedy"]
+    function.environment["STREAMGAUGE_ACCEPT_GAP"] = "true"
+    assert function.invoke(cold=True) == DONE
+
+
 @pytest.mark.parametrize("warm", [False, True])
 def test_a_state_table_that_is_gone_is_one_line_and_the_batch_comes_back(function: Function, warm: bool) -> None:
     if warm:
