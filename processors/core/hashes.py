@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from streamgauge.processors.core.batch import FieldColumn
 
-__all__ = ["hashes", "text_digest"]
+__all__ = ["hashes", "mixed", "text_digest", "text_words"]
 
 _SEED = np.uint64(0x9E3779B97F4A7C15)
 _STEP = np.uint64(0x52DCE729DA3ED9E7)
@@ -35,7 +35,7 @@ def hashes(column: FieldColumn) -> NDArray[np.uint64]:
         words = (values + np.float64(0.0)).view(np.uint64)
     else:
         words = values.astype(np.int64).view(np.uint64)
-    return _mixed(np.full(len(words), _SEED), words)
+    return mixed(np.full(len(words), _SEED), words)
 
 
 def text_digest(text: str) -> int:
@@ -43,15 +43,16 @@ def text_digest(text: str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=_WORD_BYTES).digest(), "little", signed=True)
 
 
-def _mixed(state: NDArray[np.uint64], words: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    mixed = state ^ words
-    mixed ^= mixed >> _SHIFT
-    mixed *= _FIRST
-    mixed ^= mixed >> _SHIFT
-    mixed *= _SECOND
-    mixed ^= mixed >> _SHIFT
-    mixed += _STEP
-    return mixed
+def mixed(state: NDArray[np.uint64], words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """One word more in each of n hashes."""
+    result = state ^ words
+    result ^= result >> _SHIFT
+    result *= _FIRST
+    result ^= result >> _SHIFT
+    result *= _SECOND
+    result ^= result >> _SHIFT
+    result += _STEP
+    return result
 
 
 def _of_texts(texts: Sequence[str]) -> NDArray[np.uint64]:
@@ -63,21 +64,26 @@ def _of_texts(texts: Sequence[str]) -> NDArray[np.uint64]:
         for index in long.tolist():
             state[index] = _of_texts([texts[index]])[0]
         return state
-    try:
-        content = _words(texts, lengths)
-    except UnicodeEncodeError:
-        encoded = list(map(str.encode, texts))
-        lengths = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))
-        content = _words(encoded, lengths)
-    state = _mixed(np.full(len(texts), _SEED), lengths.view(np.uint64))
+    content, lengths = text_words(texts)
+    state = mixed(np.full(len(texts), _SEED), lengths.view(np.uint64))
     for place in range(content.shape[1]):
         longer = np.flatnonzero(lengths > place * _WORD_BYTES)
-        state[longer] = _mixed(state[longer], content[longer, place])
+        state[longer] = mixed(state[longer], content[longer, place])
     return state
 
 
+def text_words(texts: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """The UTF-8 bytes of n texts as words, filled up with zeros, shape (n, words of the longest); and their numbers."""
+    lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+    try:
+        return _words(texts, lengths), lengths
+    except UnicodeEncodeError:
+        encoded = list(map(str.encode, texts))
+        lengths = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))
+        return _words(encoded, lengths), lengths
+
+
 def _words(texts: Sequence[str] | Sequence[bytes], lengths: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """The bytes of n texts as words, filled up with zeros, shape (n, words of the longest)."""
     width = max(1, -(-int(lengths.max(initial=0)) // _WORD_BYTES))
     padded = np.array(texts, dtype=f"S{width * _WORD_BYTES}")
     return padded.view("<u8").astype(np.uint64, copy=False).reshape(len(texts), width)

@@ -12,18 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgauge.processors.core.batch import FieldColumn
+from streamgauge.processors.core.key_index import DictIndex, Key, KeyIndex, TooLong, WordIndex
 
 __all__ = ["Key", "KeyTable"]
 
-Key = tuple[str, ...]
-
-
-class _Codes(dict[str | Key, int]):
-    """Gives the next code to a key that is not there, so that looking up a column is one pass in C."""
-
-    def __missing__(self, key: str | Key) -> int:
-        code = self[key] = len(self)
-        return code
+# So many keys that arrays find them faster than a dictionary does.
+_MANY = 20_000
 
 
 class KeyTable:
@@ -39,40 +33,52 @@ class KeyTable:
         self.fields = tuple(fields)
         self.partition_field = "partitionkey" if "partitionkey" in self.fields else "subject"
         self._partition_place = self.fields.index(self.partition_field)
-        # A key of one field is held as the text itself: no tuple per event.
-        self._codes = _Codes()
+        # A key of one field is held as the text itself.
         self._keys: list[str | Key] = []
+        self._index: KeyIndex = DictIndex(self._keys)
+        self._fit_for_words = True
         self._flags: dict[str, NDArray[np.uint8]] = {}
         # The place of the first keys among themselves, by code.
         self._places = np.zeros(0, dtype=np.int64)
 
     def __len__(self) -> int:
-        return len(self._codes)
+        return len(self._keys)
 
     def codes(self, columns: Mapping[str, FieldColumn], n: int) -> NDArray[np.int64]:
         """The code of each of n events; unknown keys get one."""
-        parts = [_as_texts(columns[field]) for field in self.fields]
-        keys = parts[0] if len(parts) == 1 else zip(*parts, strict=True)
-        codes = np.fromiter(map(self._codes.__getitem__, keys), dtype=np.int64, count=n)
-        self._grow()
-        return codes
+        return self._codes([_as_texts(columns[field]) for field in self.fields], n)
 
     def insert(self, keys: Sequence[Key]) -> NDArray[np.int64]:
         """The codes of `keys`."""
-        stored = [key[0] for key in keys] if len(self.fields) == 1 else keys
-        codes = np.fromiter(map(self._codes.__getitem__, stored), dtype=np.int64, count=len(keys))
+        return self._codes([[key[place] for key in keys] for place in range(len(self.fields))], len(keys))
+
+    def _codes(self, parts: Sequence[Sequence[str]], n: int) -> NDArray[np.int64]:
+        if isinstance(self._index, DictIndex):
+            self._index = self._fitting(self._index)
+        try:
+            codes = self._index.codes(parts, n)
+        except TooLong:
+            self._fit_for_words = False
+            self._index = DictIndex(self._keys)
+            codes = self._index.codes(parts, n)
         self._grow()
         return codes
 
+    def _fitting(self, index: KeyIndex | None, kept: NDArray[np.int64] | None = None) -> KeyIndex:
+        """Arrays where keys are many, else `index`, or a new dictionary; `kept` are the old codes of today's keys."""
+        if self._fit_for_words and len(self._keys) > _MANY:
+            try:
+                if kept is not None and isinstance(self._index, WordIndex):
+                    return self._index.kept(kept, self._keys)
+                return WordIndex(self._keys)
+            except TooLong:
+                self._fit_for_words = False
+        return DictIndex(self._keys) if index is None else index
+
     def _grow(self) -> None:
-        if len(self._keys) < len(self._codes):
-            known = len(self._keys)
-            # Dictionaries keep the order of insertion, so the new ones are the last.
-            fresh = [key for key, _ in zip(reversed(self._codes), range(len(self._codes) - known), strict=False)]
-            self._keys += reversed(fresh)
         for name, flags in self._flags.items():
-            if len(flags) < len(self._codes):
-                grown = np.zeros(max(64, 2 * len(self._codes)), dtype=np.uint8)
+            if len(flags) < len(self._keys):
+                grown = np.zeros(max(64, 2 * len(self._keys)), dtype=np.uint8)
                 grown[: len(flags)] = flags
                 self._flags[name] = grown
 
@@ -104,7 +110,7 @@ class KeyTable:
     def define(self, name: str) -> None:
         """Add a column of flags, all 0."""
         assert name not in self._flags, name
-        self._flags[name] = np.zeros(max(64, 2 * len(self._codes)), dtype=np.uint8)
+        self._flags[name] = np.zeros(max(64, 2 * len(self._keys)), dtype=np.uint8)
 
     def flags(self, name: str) -> NDArray[np.uint8]:
         """A column of flags, to be read and written; it is valid until the next key comes."""
@@ -123,12 +129,14 @@ class KeyTable:
 
     def keep(self, live: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Forget the keys that are not `live`; returns the new code by old code (-1 for the forgotten)."""
+        if live.all():
+            return np.arange(len(live))
         kept = np.flatnonzero(live)
         moved = np.full(len(live), -1, dtype=np.int64)
         moved[kept] = np.arange(len(kept))
         self._keys = list(map(self._keys.__getitem__, kept.tolist()))
         self._places = self._places[:0]
-        self._codes = _Codes(zip(self._keys, range(len(self._keys)), strict=True))
+        self._index = self._fitting(None, kept)
         for name, flags in self._flags.items():
             fewer = np.zeros(max(64, 2 * len(kept)), dtype=np.uint8)
             fewer[: len(kept)] = flags[kept]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted_events import BOUND_MS, PIPELINE, SOURCE, Item, Result, Script, ScriptedDecoder
 
 from streamgauge.events.hash_key import FULL_RANGE, HashRange, hash_key
 from streamgauge.events.records import Shard, StreamRecord
+from streamgauge.processors.core import keys
 from streamgauge.processors.core.container import decode_columns, encode_columns
 from streamgauge.processors.core.definition import HoppingWindow, Measure, Pipeline, Threshold
 from streamgauge.processors.core.engine import Engine
@@ -58,6 +60,14 @@ def pipeline() -> Pipeline:
 
 
 MEASURED = pipeline()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_keys_are_many() -> Iterator[None]:
+    """Else no stream here has keys enough for them to be found in arrays."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keys, "_MANY", 1)
+        yield
 
 
 @st.composite
