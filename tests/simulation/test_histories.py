@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from simulation.batches import parametrize, run_batch
@@ -27,18 +25,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_every_invariant_holds_where_shards_that_stand_apart_are_merged(
-    seeds: list[int], request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+    seeds: list[int], request: pytest.FixtureRequest
 ) -> None:
-    run_batch(seeds, request.config, record_property)
+    run_batch(seeds, request)
 
 
 def test_every_invariant_holds_where_a_backlog_follows_idle_time(
-    seeds: list[int], request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+    seeds: list[int], request: pytest.FixtureRequest
 ) -> None:
-    run_batch(seeds, request.config, record_property)
+    run_batch(seeds, request)
 
 
 def test_every_invariant_holds_where_a_record_is_stuck_in_a_burst(
-    seeds: list[int], request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+    seeds: list[int], request: pytest.FixtureRequest
 ) -> None:
-    run_batch(seeds, request.config, record_property)
+    run_batch(seeds, request)

@@ -5,8 +5,6 @@ Half of the steady streams are here; a file is what one process of the suite run
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from simulation.batches import parametrize, run_batch
@@ -22,10 +20,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     parametrize(metafunc, {"test_every_invariant_holds_in_every_schedule": steady[::2]})
 
 
-def test_every_invariant_holds_in_every_schedule(
-    seeds: list[int], request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
-) -> None:
-    run_batch(seeds, request.config, record_property)
+def test_every_invariant_holds_in_every_schedule(seeds: list[int], request: pytest.FixtureRequest) -> None:
+    run_batch(seeds, request)
 
 
 def test_a_seed_runs_the_same_way_twice() -> None:

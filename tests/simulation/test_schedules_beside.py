@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from simulation.batches import parametrize, run_batch
@@ -24,19 +22,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     )
 
 
-def test_every_invariant_holds_in_every_other_schedule(
-    seeds: list[int], request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
-) -> None:
-    run_batch(seeds, request.config, record_property)
+def test_every_invariant_holds_in_every_other_schedule(seeds: list[int], request: pytest.FixtureRequest) -> None:
+    run_batch(seeds, request)
 
 
 def test_every_invariant_holds_for_a_replay_that_overlaps_the_live_run(
-    seeds: list[int], request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+    seeds: list[int], request: pytest.FixtureRequest
 ) -> None:
-    run_batch(seeds, request.config, record_property)
+    run_batch(seeds, request)
 
 
 def test_every_invariant_holds_for_a_pipeline_that_begins_at_an_instant(
-    seeds: list[int], request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+    seeds: list[int], request: pytest.FixtureRequest
 ) -> None:
-    run_batch(seeds, request.config, record_property)
+    run_batch(seeds, request)
