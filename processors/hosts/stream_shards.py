@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from streamgauge.events.hash_key import HashRange
 from streamgauge.events.records import Shard
+from streamgauge.events.shard_listing import all_listed
 from streamgauge.processors.commit.aws_errors import AWS_ERRORS, error_code, is_transient, reason_of
 from streamgauge.processors.hosts.shard_reader import ReadFailed
 
 if TYPE_CHECKING:
     from types_boto3_kinesis import KinesisClient
-    from types_boto3_kinesis.type_defs import ListShardsInputTypeDef
 
 __all__ = ["StreamUnreadable", "list_shards", "stream_arn"]
 
@@ -53,24 +52,8 @@ def list_shards(kinesis: KinesisClient, stream: str) -> list[Shard]:
     StreamUnreadable
         No such stream, or no answer.
     """
-    shards: list[Shard] = []
-    arguments: ListShardsInputTypeDef = {"StreamName": stream}
     try:
-        while True:
-            answer = kinesis.list_shards(**arguments)
-            for found in answer["Shards"]:
-                hash_keys = found["HashKeyRange"]
-                parents = (found.get("ParentShardId"), found.get("AdjacentParentShardId"))
-                shards.append(
-                    Shard(
-                        found["ShardId"],
-                        HashRange(int(hash_keys["StartingHashKey"]), int(hash_keys["EndingHashKey"])),
-                        tuple(parent for parent in parents if parent),
-                    )
-                )
-            token = answer.get("NextToken")
-            if not token:
-                return sorted(shards)
-            arguments = {"NextToken": token}
+        first = kinesis.list_shards(StreamName=stream)
+        return [listed.shard for listed in all_listed(first, lambda token: kinesis.list_shards(NextToken=token))]
     except AWS_ERRORS as error:
         raise StreamUnreadable(stream, error) from error

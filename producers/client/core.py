@@ -14,6 +14,7 @@ from streamgauge.events.control import EndOfInput, control_event
 from streamgauge.events.envelope import encode_event
 from streamgauge.events.errors import StreamgaugeError
 from streamgauge.events.records import MAX_RECORD_BYTES, Shard
+from streamgauge.events.shard_listing import ListedShard
 from streamgauge.producers.client.closing import Closing, Phase
 from streamgauge.producers.client.delivery import Delivery, Waiter
 from streamgauge.producers.client.encoding import InvalidPut
@@ -22,7 +23,6 @@ from streamgauge.producers.client.out_record import EntryAnswer, ListShards, Put
 from streamgauge.producers.client.outstanding import Outstanding
 from streamgauge.producers.client.retrier import Failure
 from streamgauge.producers.client.settings import ProducerSettings
-from streamgauge.producers.client.shard_map import ListedShard
 from streamgauge.producers.client.sources import Sources
 from streamgauge.producers.client.stages import Stages
 from streamgauge.producers.client.stats import ProducerStats

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 
 from streamgauge.events.hash_key import hash_key
 from streamgauge.events.position import Position
+from streamgauge.events.shard_listing import ListedShard
 from streamgauge.producers.client.delivery import Delivery
 from streamgauge.producers.client.out_record import EntryAnswer, OutRecord, PutRequest
 from streamgauge.producers.client.outstanding import Outstanding
 from streamgauge.producers.client.retrier import Failure, classify
 from streamgauge.producers.client.settings import ProducerSettings
-from streamgauge.producers.client.shard_map import ListedShard
 from streamgauge.producers.client.stages import Stages
 from streamgauge.producers.client.stats import ProducerStats
 

@@ -10,11 +10,9 @@ from typing import NotRequired, Protocol, TypedDict
 import msgspec
 
 from streamgauge.events.errors import StreamgaugeError
-from streamgauge.events.hash_key import HashRange
-from streamgauge.events.records import Shard
+from streamgauge.events.shard_listing import ListedShard, all_listed
 from streamgauge.producers.client.out_record import EntryAnswer, OutRecord
 from streamgauge.producers.client.retrier import Failure, classify
-from streamgauge.producers.client.shard_map import ListedShard
 
 __all__ = [
     "KinesisClient",
@@ -73,28 +71,6 @@ class _PutAnswers(msgspec.Struct, rename="pascal"):
     records: list[_PutAnswer]
 
 
-class _HashKeyRange(msgspec.Struct, rename="pascal"):
-    starting_hash_key: str
-    ending_hash_key: str
-
-
-class _SequenceNumberRange(msgspec.Struct, rename="pascal"):
-    ending_sequence_number: str | None = None
-
-
-class _Shard(msgspec.Struct, rename="pascal"):
-    shard_id: str
-    hash_key_range: _HashKeyRange
-    sequence_number_range: _SequenceNumberRange
-    parent_shard_id: str | None = None
-    adjacent_parent_shard_id: str | None = None
-
-
-class _Shards(msgspec.Struct, rename="pascal"):
-    shards: list[_Shard]
-    next_token: str | None = None
-
-
 class _Error(msgspec.Struct, rename="pascal"):
     code: str = ""
     message: str = ""
@@ -121,13 +97,8 @@ def put_records(client: KinesisClient, stream: str, records: Sequence[OutRecord]
 
 def list_shards(client: KinesisClient, stream: str) -> list[ListedShard]:
     """All shards of the stream that it still knows, page by page; whatever the client raises passes through."""
-    listed: list[ListedShard] = []
-    page = msgspec.convert(client.list_shards(StreamName=stream), _Shards)
-    while True:
-        listed += [_listed(shard) for shard in page.shards]
-        if not page.next_token:
-            return listed
-        page = msgspec.convert(client.list_shards(NextToken=page.next_token), _Shards)
+    first = client.list_shards(StreamName=stream)
+    return all_listed(first, lambda token: client.list_shards(NextToken=token))
 
 
 def first_shards(client: KinesisClient, stream: str) -> list[ListedShard]:
@@ -166,10 +137,3 @@ def failure_of(error: Exception) -> tuple[Failure, str]:
     name = type(error).__name__
     kind = Failure.PERMANENT if name in {"ParamValidationError", "NoCredentialsError"} else Failure.LOST
     return kind, f"{name}: {error}"
-
-
-def _listed(shard: _Shard) -> ListedShard:
-    hash_range = HashRange(int(shard.hash_key_range.starting_hash_key), int(shard.hash_key_range.ending_hash_key))
-    parents = tuple(parent for parent in (shard.parent_shard_id, shard.adjacent_parent_shard_id) if parent)
-    is_open = shard.sequence_number_range.ending_sequence_number is None
-    return ListedShard(Shard(shard.shard_id, hash_range, parents), is_open)

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterable
-from typing import NamedTuple
 
 from streamgauge.events.hash_key import HashRange
 from streamgauge.events.records import Shard
+from streamgauge.events.shard_listing import ListedShard
 
-__all__ = ["ListedShard", "ShardMap"]
-
-
-class ListedShard(NamedTuple):
-    """One shard of a ListShards answer; `is_open` if it has no ending sequence number."""
-
-    shard: Shard
-    is_open: bool
+__all__ = ["ShardMap"]
 
 
 class ShardMap:

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable, Sequence, Set
 
 from streamgauge.events.hash_key import hash_key
+from streamgauge.events.shard_listing import ListedShard
 from streamgauge.producers.client.aggregator import Aggregator
 from streamgauge.producers.client.collector import Collector
 from streamgauge.producers.client.copies import CopySchedule
@@ -14,7 +15,7 @@ from streamgauge.producers.client.limiter import Limiter
 from streamgauge.producers.client.out_record import OutRecord
 from streamgauge.producers.client.retrier import Retrier
 from streamgauge.producers.client.settings import ProducerSettings
-from streamgauge.producers.client.shard_map import ListedShard, ShardMap
+from streamgauge.producers.client.shard_map import ShardMap
 from streamgauge.producers.client.stats import ProducerStats
 
 __all__ = ["Stages"]

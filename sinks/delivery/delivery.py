@@ -16,6 +16,7 @@ from streamgauge.events.catalogue import Catalogue
 from streamgauge.events.hash_key import FULL_RANGE
 from streamgauge.events.mapping import EventMapping
 from streamgauge.events.records import Shard
+from streamgauge.events.shard_listing import ListedShard
 from streamgauge.processors.commit.aws_errors import AWS_ERRORS, reason_of
 from streamgauge.processors.commit.ports import StoreUnavailable
 from streamgauge.sinks.archive.columns import raw_tables
@@ -24,7 +25,7 @@ from streamgauge.sinks.archive.objects import ArchiveObjects
 from streamgauge.sinks.delivery.rows import RecordReader
 from streamgauge.sinks.delivery.settings import DeliverySettings
 from streamgauge.sinks.delivery.shard import Counts, ShardContext, ShardDelivery
-from streamgauge.sinks.delivery.stream import KinesisReader, ListedShard, list_shards, may_pass, unreadable
+from streamgauge.sinks.delivery.stream import KinesisReader, list_shards, may_pass, unreadable
 
 __all__ = ["Delivery", "DeliveryProgress", "Stop", "run_delivery"]
 

@@ -13,14 +13,13 @@ import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
 from streamgauge.events.errors import StreamgaugeError
-from streamgauge.events.hash_key import HashRange
-from streamgauge.events.records import Shard, StreamRecord
+from streamgauge.events.records import StreamRecord
+from streamgauge.events.shard_listing import ListedShard, all_listed
 from streamgauge.processors.commit.aws_errors import AWS_ERRORS, error_code, is_transient, reason_of
 
 __all__ = [
     "GAP_REMEDY",
     "KinesisReader",
-    "ListedShard",
     "Read",
     "ShardReader",
     "StreamUnreadable",
@@ -64,41 +63,12 @@ class KinesisReader(Protocol):
         ...
 
 
-class ListedShard(NamedTuple):
-    """A shard, and whether it still takes records."""
-
-    shard: Shard
-    is_open: bool
-
-
 class Read(NamedTuple):
     """What one call returned. `behind_ms`: how far the shard's tip is ahead; `ended`: the end of a closed shard."""
 
     records: list[StreamRecord]
     behind_ms: int
     ended: bool
-
-
-class _HashKeyRange(msgspec.Struct, rename="pascal"):
-    starting_hash_key: str
-    ending_hash_key: str
-
-
-class _SequenceNumberRange(msgspec.Struct, rename="pascal"):
-    ending_sequence_number: str | None = None
-
-
-class _Shard(msgspec.Struct, rename="pascal"):
-    shard_id: str
-    hash_key_range: _HashKeyRange
-    sequence_number_range: _SequenceNumberRange
-    parent_shard_id: str | None = None
-    adjacent_parent_shard_id: str | None = None
-
-
-class _Shards(msgspec.Struct, rename="pascal"):
-    shards: list[_Shard]
-    next_token: str | None = None
 
 
 class _Iterator(msgspec.Struct, rename="pascal"):
@@ -126,23 +96,8 @@ def list_shards(client: KinesisReader, stream: str) -> list[ListedShard]:
     StreamUnreadable
         The stream refuses.
     """
-    found: list[_Shard] = []
-    page = msgspec.convert(client.list_shards(StreamName=stream), _Shards)
-    found += page.shards
-    while page.next_token:
-        page = msgspec.convert(client.list_shards(NextToken=page.next_token), _Shards)
-        found += page.shards
-    return [
-        ListedShard(
-            Shard(
-                shard.shard_id,
-                HashRange(int(shard.hash_key_range.starting_hash_key), int(shard.hash_key_range.ending_hash_key)),
-                tuple(filter(None, (shard.parent_shard_id, shard.adjacent_parent_shard_id))),
-            ),
-            shard.sequence_number_range.ending_sequence_number is None,
-        )
-        for shard in sorted(found, key=lambda shard: shard.shard_id)
-    ]
+    first = client.list_shards(StreamName=stream)
+    return all_listed(first, lambda token: client.list_shards(NextToken=token))
 
 
 class ShardReader:

@@ -47,7 +47,15 @@ class ScriptedKinesis:
         for index in range(first, min(first + self.per_page, len(names))):
             keys = {"StartingHashKey": str(ranges[index].first), "EndingHashKey": str(ranges[index].last)}
             parents = zip(("ParentShardId", "AdjacentParentShardId"), self.shards[names[index]].parents, strict=False)
-            shard: dict[str, object] = {"ShardId": names[index], "HashKeyRange": keys, **dict(parents)}
+            numbers = {"StartingSequenceNumber": "0"} | (
+                {"EndingSequenceNumber": "9"} if self.shards[names[index]].is_closed else {}
+            )
+            shard: dict[str, object] = {
+                "ShardId": names[index],
+                "HashKeyRange": keys,
+                "SequenceNumberRange": numbers,
+                **dict(parents),
+            }
             found.append(shard)
         more = first + self.per_page < len(names)
         return {"Shards": found, **({"NextToken": str(first + self.per_page)} if more else {})}

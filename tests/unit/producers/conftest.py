@@ -15,6 +15,7 @@ from streamgauge.events.envelope import Event, decode_event
 from streamgauge.events.hash_key import hash_key
 from streamgauge.events.kpl import decode_aggregate, is_aggregate
 from streamgauge.events.records import Shard
+from streamgauge.events.shard_listing import ListedShard
 from streamgauge.infra.local.kinesis.limits import Limits
 from streamgauge.infra.local.kinesis.model import KinesisModel, PutEntry, PutFailure
 from streamgauge.producers.client.closing import Phase
@@ -22,7 +23,6 @@ from streamgauge.producers.client.core import ProducerCore
 from streamgauge.producers.client.out_record import EntryAnswer, ListShards, PutRequest
 from streamgauge.producers.client.retrier import Failure
 from streamgauge.producers.client.settings import ProducerSettings
-from streamgauge.producers.client.shard_map import ListedShard
 
 START_MS = 1_700_000_000_000
 

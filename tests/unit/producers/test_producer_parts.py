@@ -16,13 +16,14 @@ from streamgauge.events.envelope import Event, decode_event, encode_event
 from streamgauge.events.errors import StreamgaugeError
 from streamgauge.events.hash_key import FULL_RANGE, HashRange
 from streamgauge.events.records import MAX_RECORD_BYTES, Shard
+from streamgauge.events.shard_listing import ListedShard
 from streamgauge.events.times import rfc3339
 from streamgauge.producers.client.encoding import EnvelopeEncoder, InvalidPut
 from streamgauge.producers.client.limiter import Limiter, TokenBucket
 from streamgauge.producers.client.ports import failure_of
 from streamgauge.producers.client.retrier import Failure, Retrier, classify
 from streamgauge.producers.client.settings import InvalidSettings, ProducerSettings
-from streamgauge.producers.client.shard_map import ListedShard, ShardMap
+from streamgauge.producers.client.shard_map import ShardMap
 from streamgauge.producers.client.source_log import LEDGER_RANGES_MAX, RangeSet, SourceLog
 
 UUID_A = UUID("00000000-0000-4000-8000-000000000001")
