@@ -77,15 +77,7 @@ class Rig:
         (folder / "pipeline.toml").write_text(PIPELINE)
         self.pipeline = load_pipeline(folder / "pipeline.toml")
         clean = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-        self.info = start_stack(
-            folder,
-            StackSettings(
-                stack_name=stack_name("chaos"),
-                parameters=stack_parameters(self.pipeline, shards=2),
-                pipeline_file=folder / "pipeline.toml",
-            ),
-            environment=clean,
-        )
+        self.info = start_stack(folder, self._settings(), environment=clean)
         self.clients = Clients(self.info.endpoints, region=self.info.region)
         self.weather = Weather(Random(seed))
         self.aws, self.kinesis, self.puts = (
@@ -112,6 +104,13 @@ class Rig:
             state_epoch=1,
         )
         self.delivery = self._start("delivery", [*_CLI, "deliver", "--max-age", "1s"])
+
+    def _settings(self) -> StackSettings:
+        return StackSettings(
+            stack_name=stack_name("chaos"),
+            parameters=stack_parameters(self.pipeline, shards=2),
+            pipeline_file=self.folder / "pipeline.toml",
+        )
 
     def close(self) -> None:
         for child in self._children.values():
