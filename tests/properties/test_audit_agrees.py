@@ -6,7 +6,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from archive_world import OURS, T0, PipelineWorld, aggregate, event
+from archive_world import EVERY_KIND, OURS, T0, PipelineWorld, aggregate, event
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -69,7 +69,7 @@ def records(draw: st.DrawFn) -> PutEntry:
 @given(st.lists(records(), min_size=1, max_size=40), st.integers(1, 3))
 def test_processor_and_audit_agree_on_any_stream(entries: list[PutEntry], shards: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        world = PipelineWorld(Path(folder), shards=shards)
+        world = PipelineWorld(Path(folder), shards=shards, text=EVERY_KIND)
         half = len(entries) // 2
         for part in (entries[:half], entries[half:]):
             if part:
@@ -102,7 +102,7 @@ def test_processor_and_audit_agree_however_the_stream_is_resharded(
     phases: list[tuple[list[PutEntry], list[int], bool]], shards: int, finished: bool
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        world = PipelineWorld(Path(folder), shards=shards)
+        world = PipelineWorld(Path(folder), shards=shards, text=EVERY_KIND)
         for entries, reshards, is_processed in phases:
             if entries:
                 world.put(*entries)
@@ -121,5 +121,6 @@ def test_processor_and_audit_agree_however_the_stream_is_resharded(
         world.deliver()
         failed = [check for check in world.audit().failed if check.name != "processed"]
         assert failed == []
-        wind = world.results("wind", include_open=True)
-        assert len({(*pane.key.values(), pane.window_start) for pane in wind}) == len(wind)
+        for aggregate in ("wind", "hops", "visits"):
+            panes = world.results(aggregate, include_open=True)
+            assert len({(*pane.key.values(), pane.window_start) for pane in panes}) == len(panes)

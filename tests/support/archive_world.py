@@ -33,6 +33,7 @@ from streamgauge.processors.commit.session import ShardSession
 from streamgauge.processors.core.effects import PaneBatch, ThresholdEvent
 from streamgauge.processors.core.parse import parse_pipeline
 from streamgauge.processors.hosts.shard_reader import ShardReader
+from streamgauge.processors.hosts.time_zones import load_time_zone
 from streamgauge.sinks.archive.files import ArchiveFiles
 from streamgauge.sinks.archive.objects import FolderObjects
 from streamgauge.sinks.archive.tables import ArchiveTables
@@ -304,6 +305,44 @@ clear_when = "top < 30"
 detail_type = "Gale"
 """
 
+EVERY_KIND = (
+    PIPELINE
+    + """
+[[aggregate]]
+name = "hops"
+key = ["subject"]
+window = { hopping = "12s", every = "4s" }
+allowed_lateness = "5s"
+measures = { n = "count()", top = "max(data.wind)" }
+
+[[aggregate]]
+name = "visits"
+key = ["subject"]
+window = { session = "6s", max_length = "25s" }
+allowed_lateness = "9s"
+measures = { n = "count()", top = "max(data.wind)" }
+
+[[aggregate]]
+name = "days"
+key = ["subject"]
+window = { tumbling = "1d", time_zone = "America/New_York" }
+measures = { n = "count()" }
+
+[[threshold]]
+name = "surge"
+aggregate = "hops"
+raise_when = "top > 40"
+clear_when = "top < 30"
+
+[[threshold]]
+name = "storm"
+aggregate = "visits"
+raise_when = "top > 40"
+clear_when = "n > 1 and top < 30"
+"""
+)
+"""The same with an aggregate for every other kind of window."""
+
 
 class FolderStore(FolderObjects):
     """The processors' object store over the same folder."""
@@ -343,7 +382,7 @@ class PipelineWorld(StreamWorld):
 
     def __init__(self, root: Path, *, shards: int = 1, text: str = PIPELINE, catalogue: Catalogue = CATALOGUE) -> None:
         super().__init__(root, shards=shards)
-        self.pipeline = parse_pipeline(text, file="pipeline.toml", schemas=catalogue)
+        self.pipeline = parse_pipeline(text, file="pipeline.toml", schemas=catalogue, time_zones=load_time_zone)
         self.store = MemoryStateStore()
         self.engine = core_engine(self.arn)
         self.crossings: MemoryReceiver[ThresholdEvent] = MemoryReceiver("crossings")
@@ -414,7 +453,9 @@ class PipelineWorld(StreamWorld):
 
     def upgrade(self, text: str) -> None:
         """Go on with another pipeline file, as after a deployment."""
-        self.pipeline = parse_pipeline(text, file="pipeline.toml", schemas=self.pipeline.catalogue)
+        self.pipeline = parse_pipeline(
+            text, file="pipeline.toml", schemas=self.pipeline.catalogue, time_zones=load_time_zone
+        )
         self._sessions.clear()
 
     def reader(self, shard_id: str, start: str, after: Position | None) -> ShardReader:
