@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# checkov pins a boto3 that is not ours.
+CHECKOV := .venv-checkov
 # Tests share two servers and two cores at least; more workers than cores only wait for each other.
 WORKERS ?= 2
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --annotation-style line \
@@ -24,11 +26,12 @@ demo: $(VENV)/demo.stamp ## run the whole pipeline once on this machine, and pro
 test: $(VENV)/dev.stamp ## run every test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
-lint: $(VENV)/dev.stamp ## check style, types and the template
+lint: $(VENV)/dev.stamp $(CHECKOV)/stamp ## check style, types and the template
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/cfn-lint infra/template.yaml
+	$(BIN)/python tests/support/checkov_exceptions.py $(CHECKOV)/bin/checkov
 	$(BIN)/hadolint infra/kcl/Dockerfile
 
 format: $(VENV)/dev.stamp ## mend style
@@ -57,9 +60,11 @@ lock: ## write the lock files anew (needs what `make test` has set up)
 	$(LOCK) --extra lambda --upgrade --constraint requirements/dev.lock $(CLI_ONLY:%=--no-emit-package=%) \
 		--output-file requirements/lambda.lock
 	$(LOCK) --extra kcl --upgrade --constraint requirements/dev.lock --output-file requirements/kcl.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --annotation-style line --upgrade \
+		--custom-compile-command "make lock" requirements/checkov.in --output-file requirements/checkov.lock
 
 clean: ## remove the virtual environment, caches and built files
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	rm -rf $(VENV) $(CHECKOV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is newer than what it was made from, so that a second run starts at once. dev.lock holds all of demo.lock, in
@@ -79,6 +84,12 @@ install-demo install-dev: install-%: requirements/%.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --no-build-isolation -e .
 	@$(BIN)/python -m pip check --disable-pip-version-check
 	@touch $(VENV)/$*.stamp
+
+$(CHECKOV)/stamp: requirements/checkov.lock | $(BIN)/python
+	@echo "Installing what is locked in $< (about a minute) ..."
+	@$(BIN)/python -m venv --clear $(CHECKOV)
+	@$(CHECKOV)/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes -r $<
+	@touch $@
 
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { echo >&2 \
