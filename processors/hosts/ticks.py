@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from streamgauge.events.control import Tick, control_event
 from streamgauge.events.envelope import encode_event
+from streamgauge.events.errors import StreamgaugeError
 from streamgauge.events.records import Shard
 from streamgauge.processors.commit.aws_errors import AWS_ERRORS
 from streamgauge.processors.commit.claim_watch import ClaimWatch
@@ -95,10 +96,11 @@ def start_children(
     Raises
     ------
     Gap, ParentMissing, ReadFailed, SnapshotError, StoreRefused, StoreUnavailable
-        As `ShardSession.open`, and its `release`.
+        As `ShardSession.open`, and its `release`: for the first shard with such an error, after all have been tried.
     """
     started: list[str] = []
     waiting: dict[str, str] = {}
+    errors: list[StreamgaugeError] = []
     # Parents before children: a child's shard id is above its parents'.
     rows = register_shards(store, listed, start="TRIM_HORIZON")
     by_id = {row.shard.shard_id: row for row in rows}
@@ -113,8 +115,12 @@ def start_children(
             session.release()
         except (Fenced, ParentBehind) as error:
             waiting[row.shard.shard_id] = str(error)
+        except StreamgaugeError as error:
+            errors.append(error)
         else:
             started.append(row.shard.shard_id)
+    if errors:
+        raise errors[0]
     return ChildStarts(tuple(started), waiting)
 
 

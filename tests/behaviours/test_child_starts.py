@@ -17,6 +17,7 @@ from streamgauge.processors.commit.memory import no_faults
 from streamgauge.processors.commit.ports import StoreUnavailable
 from streamgauge.processors.commit.session import ShardSession
 from streamgauge.processors.hosts.parent_stream import KinesisParents
+from streamgauge.processors.hosts.shard_reader import Gap
 from streamgauge.processors.hosts.stream_shards import list_shards
 from streamgauge.processors.hosts.ticks import ChildStarts, start_children
 
@@ -175,6 +176,20 @@ def test_a_child_of_a_shard_that_left_nothing_is_begun_once(ticks: Ticks) -> Non
     before = ticks.world.store.rows()
     assert ticks.turn() == ChildStarts((), {})
     assert ticks.world.store.rows() == before and before[0].sealed
+
+
+def test_an_error_of_one_shard_holds_up_no_other() -> None:
+    ticks = Ticks()
+    ticks.kinesis.shards[C] = ScriptedShard(list(HELD), is_closed=True, children=(D,))
+    ticks.kinesis.shards[D] = ScriptedShard(parents=(C,))
+    ticks.turn()
+    ticks.process(A, HELD[:3])
+    ticks.process(C, HELD)
+    # The record up to which A was applied has been trimmed.
+    ticks.kinesis.shards[A].records = HELD[4:]
+    with pytest.raises(Gap, match=f"shard {A}"):
+        ticks.turn()
+    assert [row.snapshot_sha256 is not None for row in ticks.world.store.rows()] == [True, False, True, True]
 
 
 def test_a_processor_that_is_faster_keeps_the_shard(ticks: Ticks) -> None:
