@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from streamgauge.events.records import StreamRecord
+from streamgauge.events.records import StreamRecord, arrivals_ms
 from streamgauge.processors.commit.ports import Receiver, Receivers
 from streamgauge.processors.commit.snapshots import outbox_bytes
 from streamgauge.processors.core.definition import Pipeline
@@ -59,8 +59,8 @@ class Fresh:
         self.size_bytes += outbox_bytes(
             Outbox(threshold_events=tuple(effects.threshold_events), served_panes=(*panes, *served))
         )
-        for record in records:
-            self.arrival_ms = max(self.arrival_ms or 0, record.arrival_ms)
+        if records:
+            self.arrival_ms = max(self.arrival_ms or 0, *arrivals_ms(records))
 
     @property
     def entries(self) -> int:

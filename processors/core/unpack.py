@@ -15,7 +15,7 @@ from streamgauge.events.envelope import InvalidEvent, own_source
 from streamgauge.events.hash_key import FULL_RANGE, HashRange, hash_key
 from streamgauge.events.kpl import KPL_MAGIC, Aggregate, CorruptAggregate, decode_aggregate, is_aggregate
 from streamgauge.events.position import Position
-from streamgauge.events.records import StreamRecord
+from streamgauge.events.records import StreamRecord, UserRecords
 from streamgauge.processors.core.effects import FailedEvent, FailureReason
 
 __all__ = ["RangeCheck", "SequenceNumbers", "Unpacked", "unpack"]
@@ -119,11 +119,11 @@ def unpack(records: Sequence[StreamRecord], check: RangeCheck, after: Position |
 
     Either all records are as the stream holds them, or all are user records that have been taken apart already.
     """
-    numbers, keys, arrivals, payloads, places = zip(*records, strict=True) if records else ((), (), (), (), ())
+    if isinstance(records, UserRecords) or (records and records[0].sub_sequence_number is not None):
+        apart = records if isinstance(records, UserRecords) else UserRecords.of(records)
+        return _take_user_records(apart, check, after)
+    numbers, keys, arrivals, payloads, _ = zip(*records, strict=True) if records else ((), (), (), (), ())
     unpacked = Unpacked(SequenceNumbers(numbers), np.array(arrivals, dtype=np.int64))
-    if places and places[0] is not None:
-        _take_user_records(unpacked, records, np.array(places, dtype=np.int64), check, after)
-        return unpacked
     if _is_all_plain(unpacked.sequence_numbers, payloads, after):
         _take_plain(unpacked, keys, payloads, check)
         return unpacked
@@ -169,48 +169,45 @@ def _take_plain(unpacked: Unpacked, keys: Sequence[str], payloads: Sequence[byte
     unpacked.outside = check.outside(keys)
 
 
-def _take_user_records(
-    unpacked: Unpacked,
-    records: Sequence[StreamRecord],
-    places: NDArray[np.int64],
-    check: RangeCheck,
-    after: Position | None,
-) -> None:
+def _take_user_records(records: UserRecords, check: RangeCheck, after: Position | None) -> Unpacked:
     """What the KCL hands over: it has taken aggregates apart, and left out those that are misrouted."""
-    skip = 0
-    if after is not None:
-        numbers = unpacked.sequence_numbers
-        skip = bisect_right(range(len(records)), after, key=lambda row: Position(numbers[row], int(places[row])))
-    unpacked.redelivered = skip
-    unpacked.last_sub_sequence = int(places[-1])
-    rows = list(range(skip, len(records)))
-    if max((records[row].data for row in rows), default=b"") >= KPL_MAGIC:
-        rows = [row for row in rows if not _is_corrupt(unpacked, records[row], int(places[row]))]
-    unpacked.record = np.array(rows, dtype=np.int64)
-    unpacked.sub_sequence = places[unpacked.record]
-    unpacked.payloads = [records[row].data for row in rows]
-    unpacked.partition_keys = [records[row].partition_key for row in rows]
+    numbers = SequenceNumbers(records.sequence_numbers)
+    unpacked = Unpacked(numbers, np.array(records.arrivals_ms, dtype=np.int64))
+    if not records:
+        return unpacked
+    unpacked.last_sub_sequence = records.places[-1]
+    unpacked.redelivered = _applied(records, numbers, after)
+    if not unpacked.redelivered and max(records.payloads) < KPL_MAGIC:
+        unpacked.record = np.arange(len(records), dtype=np.int64)
+        unpacked.payloads, unpacked.partition_keys = records.payloads, records.partition_keys
+    else:
+        rows = [row for row in range(unpacked.redelivered, len(records)) if not _is_corrupt(unpacked, records, row)]
+        unpacked.record = np.array(rows, dtype=np.int64)
+        unpacked.payloads = [records.payloads[row] for row in rows]
+        unpacked.partition_keys = [records.partition_keys[row] for row in rows]
+    unpacked.sub_sequence = np.array(records.places, dtype=np.int64)[unpacked.record]
     unpacked.outside = check.outside(unpacked.partition_keys)
+    return unpacked
 
 
-def _is_corrupt(unpacked: Unpacked, record: StreamRecord, place: int) -> bool:
+def _applied(records: UserRecords, numbers: SequenceNumbers, after: Position | None) -> int:
+    """How many of the first lie at or below `after`."""
+    if after is None or Position(numbers[0], records.places[0]) > after:
+        return 0
+    return bisect_right(range(len(records)), after, key=lambda row: Position(numbers[row], records.places[row]))
+
+
+def _is_corrupt(unpacked: Unpacked, records: UserRecords, row: int) -> bool:
     """Whether it is an aggregate that the KCL could not take apart, and so handed over whole; counted if so."""
-    if not is_aggregate(record.data):
+    if not is_aggregate(records.payloads[row]):
         return False
     try:
-        decode_aggregate(record.data)
+        decode_aggregate(records.payloads[row])
     except CorruptAggregate as error:
-        position = Position(int(record.sequence_number), place)
-        unpacked.failed.append(
-            FailedEvent(
-                position,
-                record.arrival_ms,
-                record.partition_key,
-                FailureReason.CORRUPT_AGGREGATE,
-                error.what,
-                record.data,
-            )
-        )
+        number, partition_key, arrival_ms, payload, place = records[row]
+        position = Position(int(number), place or 0)
+        reason = FailureReason.CORRUPT_AGGREGATE
+        unpacked.failed.append(FailedEvent(position, arrival_ms, partition_key, reason, error.what, payload))
         return True
     # An aggregate inside an aggregate: bytes like any others.
     return False

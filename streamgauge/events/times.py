@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 __all__ = ["RFC3339_PATTERN", "checked_instant", "duration_ms", "format_duration", "instant_ms", "rfc3339"]
 
+# Thousands of panes share a window.
+_KEPT_TEXTS = 1_024
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MIN_INSTANT = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
 _MAX_INSTANT = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
@@ -22,6 +25,7 @@ RFC3339_PATTERN = (
 _RFC3339 = re.compile(RFC3339_PATTERN)
 
 
+@lru_cache(maxsize=_KEPT_TEXTS)
 def rfc3339(instant: int) -> str:
     """``2013-01-01T06:00:00.000Z``: always UTC, always three decimals, so that texts sort like instants.
 

@@ -10,7 +10,7 @@ from operator import attrgetter
 
 import msgspec
 
-from streamgauge.events.records import StreamRecord
+from streamgauge.events.records import UserRecords
 
 __all__ = [
     "Action",
@@ -26,7 +26,7 @@ __all__ = [
     "checkpoint_line",
     "decode_message",
     "status_line",
-    "stream_records",
+    "user_records",
 ]
 
 
@@ -34,7 +34,7 @@ class MessageError(ValueError):
     """A line is no message of the protocol."""
 
 
-class Record(msgspec.Struct, frozen=True, gc=False, tag_field="action", tag="record", rename="camel"):
+class Record(msgspec.Struct, gc=False, rename="camel"):
     """A user record. ``data`` is base64 on the wire, ``approximate_arrival_timestamp`` milliseconds since the epoch."""
 
     sequence_number: str
@@ -83,7 +83,10 @@ Action = Initialize | ProcessRecords | LeaseLost | ShardEnded | ShutdownRequeste
 Message = Action | Checkpointed
 
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
-_fields = attrgetter("sequence_number", "partition_key", "approximate_arrival_timestamp", "data", "sub_sequence_number")
+_COLUMNS = tuple(
+    attrgetter(name)
+    for name in ("sequence_number", "partition_key", "approximate_arrival_timestamp", "data", "sub_sequence_number")
+)
 
 
 def decode_message(line: bytes) -> Message:
@@ -101,9 +104,9 @@ def decode_message(line: bytes) -> Message:
         raise MessageError(f"not a message of the KCL's MultiLangDaemon: {error} in {start!r}") from error
 
 
-def stream_records(message: ProcessRecords) -> list[StreamRecord]:
+def user_records(message: ProcessRecords) -> UserRecords:
     """The records as the engine takes them."""
-    return list(map(StreamRecord._make, map(_fields, message.records)))
+    return UserRecords(*(list(map(column, message.records)) for column in _COLUMNS))
 
 
 def status_line(action: Action) -> bytes:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from streamgauge.events.position import Position
-from streamgauge.events.records import StreamRecord
+from streamgauge.events.records import StreamRecord, UserRecords
 from streamgauge.events.times import instant_ms
 from streamgauge.processors.commit.ports import Backpressure, Fenced, StateStore, StoreUnavailable
 from streamgauge.processors.commit.session import SessionClosed, ShardSession
@@ -24,7 +24,7 @@ from streamgauge.processors.hosts.kcl.messages import (
     LeaseLost,
     ProcessRecords,
     ShardEnded,
-    stream_records,
+    user_records,
 )
 from streamgauge.processors.hosts.kcl.opening import InPlace, Opening, gap_end
 from streamgauge.processors.hosts.shard_reader import ShardReader, TryLater
@@ -151,12 +151,10 @@ class ShardProcessor:
         if session is None:
             # The shard is sealed, so all of this has been applied.
             return
-        records = stream_records(given)
+        records = user_records(given)
         if records:
-            last = records[-1]
-            assert last.sub_sequence_number is not None, "the KCL numbers user records"
             self._apply(session, _from_start(session, records))
-            self._checkpoints.delivered = Position(int(last.sequence_number), last.sub_sequence_number)
+            self._checkpoints.delivered = Position(int(records.sequence_numbers[-1]), records.places[-1])
             self._records += len(records)
         is_end = session.input_ended and session.committed != session.position
         is_much = self._uncommitted_bytes >= self._settings.commit_bytes
@@ -178,7 +176,8 @@ class ShardProcessor:
                     # A receiver may be down for as long as it likes; the daemon hands over nothing more meanwhile.
                     self._say("waiting", str(full), level="warning")
                     self._in_place.wait(patience)
-        self._uncommitted_bytes += sum(len(record.data) for record in records)
+        payloads = records.payloads if isinstance(records, UserRecords) else [record.data for record in records]
+        self._uncommitted_bytes += sum(map(len, payloads))
 
     def _commit(self, session: ShardSession) -> None:
         self._in_place.until_done(session.commit)
@@ -270,9 +269,9 @@ def _difference(begun: Initialize, found: Position | None, session: ShardSession
     return f"{state}{checkpoint}: what lies between was read from the stream"
 
 
-def _from_start(session: ShardSession, records: Sequence[StreamRecord]) -> Sequence[StreamRecord]:
+def _from_start(session: ShardSession, records: UserRecords) -> UserRecords:
     """Without what lies before a start in time, which the daemon need not know of."""
     if session.position is not None or session.start == "TRIM_HORIZON":
         return records
     start_ms = instant_ms(session.start.removeprefix("AT_TIMESTAMP "))
-    return [record for record in records if record.arrival_ms >= start_ms]
+    return UserRecords.of([record for record in records if record.arrival_ms >= start_ms])

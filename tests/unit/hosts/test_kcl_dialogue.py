@@ -23,7 +23,7 @@ from streamgauge.processors.hosts.kcl.messages import (
     ProcessRecords,
     ShardEnded,
     ShutdownRequested,
-    stream_records,
+    user_records,
 )
 
 INITIALIZE = {"action": "initialize", "shardId": "shardId-0", "sequenceNumber": "TRIM_HORIZON", "subSequenceNumber": 0}
@@ -61,7 +61,7 @@ class Ours(Recorder):
             case Initialize():
                 self.seen.append(("initialize", action.shard_id, action.sequence_number, action.sub_sequence_number))
             case ProcessRecords():
-                taken = stream_records(action)
+                taken = user_records(action)
                 self.seen.append([(r.sequence_number, r.sub_sequence_number, r.arrival_ms, r.data) for r in taken])
                 if taken:
                     last = taken[-1]
