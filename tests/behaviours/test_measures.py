@@ -72,8 +72,7 @@ most = "quantile(data.x, 0.99)"
 middle_i = "quantile(data.i, 0.5)"
 """
 
-SQL = """
-    SELECT subject, time - time % {every_ms} - hop * {every_ms} AS start,
+MEASURES_IN_SQL = """
         count(*) AS n, count(x) AS values, min(x) AS low, max(x) AS high,
         avg(x) AS mean, sum(i)::BIGINT AS total, var_samp(x) AS spread, stddev_samp(i) AS deviation,
         arg_min(x, (time, digest, sequence)) FILTER (x IS NOT NULL) AS opening,
@@ -83,7 +82,19 @@ SQL = """
         count(DISTINCT "user") AS users, count(DISTINCT x) AS numbers, count(DISTINCT wet) AS flags,
         quantile_disc(x, 0) AS least, quantile_disc(x, 0.1) AS tenth, quantile_disc(x, 0.5) AS middle,
         quantile_disc(x, 0.99) AS most, quantile_disc(i, 0.5) AS middle_i
+"""
+FIXED = """
+    SELECT subject, time - time % {every_ms} - hop * {every_ms} AS start, {measures}
     FROM events, range({window_ms} // {every_ms}) AS hops(hop) GROUP BY ALL
+"""
+SESSIONS = """
+    WITH begun AS (
+        SELECT *, coalesce(time - lag(time) OVER keys >= {gap_ms}, true)::INT AS begins FROM events
+        WINDOW keys AS (PARTITION BY subject ORDER BY time)
+    ), placed AS (
+        SELECT *, sum(begins) OVER (PARTITION BY subject ORDER BY time RANGE UNBOUNDED PRECEDING) AS session FROM begun
+    )
+    SELECT subject, min(time) AS start, {measures} FROM placed GROUP BY subject, session
 """
 EXACT = ("n", "values", "low", "high", "total", "opening", "closing", "first_i", "last_i")
 ROUNDED = ("mean", "spread", "deviation")
@@ -129,7 +140,7 @@ def weather_events() -> list[Row]:
 
 def random_events(seed: int, n: int = 6_000) -> list[Row]:
     random = np.random.default_rng(seed)
-    kinds = [random.lognormal(3, 2, n), random.normal(1e9, 1, n), random.normal(0, 1e-3, n), np.zeros(n)]
+    kinds = [random.lognormal(3, 2, n), random.normal(1e5, 1, n), random.normal(0, 1e-3, n), np.zeros(n)]
     x = np.choose(random.integers(0, 4, n), kinds)
     return numbered(
         [
@@ -188,18 +199,28 @@ def panes_of(rows: Sequence[Row], *, window: str, bound: str, lateness: str, bat
             }
             for row in range(len(part)):
                 pane = {name: column[row] for name, column in columns.items()}
-                panes[part.keys[row][0], int(part.window_start_ms[row])] = {"revision": int(part.revision[row]), **pane}
-    return panes
+                revision = {"revision": int(part.revision[row]), "gone": bool(part.tombstone[row])}
+                panes[part.keys[row][0], int(part.window_start_ms[row])] = {**revision, **pane}
+    return {name: pane for name, pane in panes.items() if not pane["gone"]}
 
 
 def truth(rows: Sequence[Row], window_ms: int, every_ms: int | None = None) -> dict[tuple[str, int], Row]:
+    """By fixed windows."""
+    return asked(rows, FIXED.format(window_ms=window_ms, every_ms=every_ms or window_ms, measures=MEASURES_IN_SQL))
+
+
+def truth_of_sessions(rows: Sequence[Row], gap_ms: int) -> dict[tuple[str, int], Row]:
+    return asked(rows, SESSIONS.format(gap_ms=gap_ms, measures=MEASURES_IN_SQL))
+
+
+def asked(rows: Sequence[Row], sql: str) -> dict[tuple[str, int], Row]:
     columns = {name: [row[name] for row in rows] for name in ("subject", "time", "sequence", "x", "i", "user", "wet")}
     columns["digest"] = [text_digest(SOURCES[row["source"]]) for row in rows]
     types = {"x": pa.float64(), "i": pa.int64(), "user": pa.string(), "wet": pa.bool_()}
     with duckdb.connect() as connection:
         arrays = {name: pa.array(column, type=types.get(name)) for name, column in columns.items()}
         connection.register("events", pa.table(arrays))
-        found = connection.execute(SQL.format(window_ms=window_ms, every_ms=every_ms or window_ms))
+        found = connection.execute(sql)
         names = [column[0] for column in found.description]
         return {row[:2]: dict(zip(names[2:], row[2:], strict=True)) for row in found.fetchall()}
 
@@ -265,3 +286,14 @@ def test_windows_that_overlap_are_merged_from_slices(by_ms: int, bound: str, lat
     late = "3h" if lateness != "0s" else "0s"
     panes = panes_of(rows, window='hopping = "1h", every = "20m"', bound="12m", lateness=late, batch=777)
     check(panes, truth(rows, HOUR_MS, HOUR_MS // 3))
+
+
+@pytest.mark.parametrize(("by_ms", "bound", "lateness"), ORDERS.values(), ids=ORDERS)
+def test_sessions_are_merged_by_the_events_between_them(by_ms: int, bound: str, lateness: str) -> None:
+    rows = random_events(4, 1_200)
+    rows = moved(rows, by_ms // 10, 4) if by_ms else sorted(rows, key=lambda row: row["time"])
+    late = "3h" if lateness != "0s" else "0s"
+    window = 'session = "8s", max_length = "1d"'
+    panes = panes_of(rows, window=window, bound="12m", lateness=late, batch=777)
+    check(panes, truth_of_sessions(rows, 8_000))
+    assert len(panes) > 200

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from statistics import variance
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +18,7 @@ from streamgauge.events.hash_key import FULL_RANGE, HashRange, hash_key
 from streamgauge.events.records import Shard, StreamRecord
 from streamgauge.processors.core import keys
 from streamgauge.processors.core.container import decode_columns, encode_columns
-from streamgauge.processors.core.definition import HoppingWindow, Measure, Pipeline, Threshold
+from streamgauge.processors.core.definition import HoppingWindow, Measure, Pipeline, SessionWindow, Threshold
 from streamgauge.processors.core.engine import Engine
 from streamgauge.processors.core.expressions import compile_expression
 from streamgauge.processors.core.handover import ParentState, inherit
@@ -32,8 +34,8 @@ MEASURES = (
     Measure("middle", "quantile", "data.f", is_integer=False, parameter="0.5"),
     Measure("most", "quantile", "data.f", is_integer=False, parameter="0.95"),
 )
-WINDOWS = {"wide": HoppingWindow(50, 10)}
-"""Where windows overlap, panes are merged from slices."""
+WINDOWS = {"wide": HoppingWindow(50, 10), "coarse": SessionWindow(15, 200)}
+"""Where windows overlap, panes are merged from slices; sessions are merged by the events between them."""
 KINDS = {measure.name: "integer" if measure.is_integer else "number" for measure in MEASURES}
 RULES = [("wide", "narrow", "spread > 4", "spread < 2"), ("rich", "narrow", "kinds > 2", None)]
 RULES += [("late", "coarse", "closing > opening", "most - middle < 1"), ("hops", "wide", "kinds > 3", "spread < 9")]
@@ -175,4 +177,21 @@ def test_the_streams_here_close_and_correct_windows() -> None:
     result, _ = run(records, [])
     revisions = [row[4] for row in result.panes["narrow"]]
     assert max(revisions) > 1 and revisions.count(1) > 10
-    assert {event.rule for event in result.effects.threshold_events} >= {"late"}
+    assert {event.rule for event in result.effects.threshold_events} >= {"hops", "wide"}
+
+
+def test_an_event_that_joins_two_sessions_joins_their_measures() -> None:
+    times = [1_000, 1_005, 1_030, 1_033, 1_018]
+    values = [3.0, -1.0, 1e9, 8.0, 0.1]
+    items = [Item(n, "a", time, n % 3, value) for n, (time, value) in enumerate(zip(times, values, strict=True))]
+    records = [
+        StreamRecord(str(10**20 + n), "k", 2_000, msgspec.json.encode(Script(events=[item])))
+        for n, item in enumerate([*items[:4], Item(10, "b", 1_062, 0, 0.0), items[4], Item(11, "b", 1_500, 0, 0.0)])
+    ]
+    result, _ = run(records, [])
+    joined = [row for row in result.panes["coarse"] if row[0] == ("a",) and row[5] == 5]
+    assert [row[2] for row in joined] == [1_000]
+    found = {name: np.frombuffer(value[1], dtype=value[0])[0] for name, value in joined[0][6] if value is not None}
+    assert found["spread"] == pytest.approx(variance(values), rel=1e-12)
+    assert (found["opening"], found["closing"], found["kinds"]) == (3.0, 0, 3)
+    assert found["middle"] == pytest.approx(3.0, rel=0.008)
