@@ -63,6 +63,7 @@ _ENGINE = "tests/unit/core/test_engine.py::"
 _ENGINES = "tests/properties/test_engine.py::"
 _MEASURES = "tests/properties/test_measures.py::"
 _MEASURED = "tests/properties/test_engine_measures.py::"
+_KEYS = "tests/properties/test_keys.py::"
 _DEDUPE = "tests/properties/test_dedupe.py::"
 _HANDED_OVER = "tests/unit/core/test_handover.py::"
 _AUDIT = "tests/behaviours/test_audit_resharded.py::"
@@ -511,6 +512,28 @@ MUTATIONS = (
             ),
         ),
         ("tests/unit/core/test_measures.py::test_a_measure_that_is_no_finite_number_is_null",),
+    ),
+    Mutation(
+        "keys, those in arrays are compared word by word",
+        (
+            Edit(
+                "processors/core/key_index.py",
+                "pending = np.flatnonzero((self._rows[codes] != words).any(axis=1) & (codes >= 0))",
+                "pending = np.zeros(0, dtype=np.int64)",
+            ),
+        ),
+        (_KEYS + "test_many_keys_are_found_in_arrays_again_and_again",),
+    ),
+    Mutation(
+        "keys, those in arrays get wider rows for longer texts",
+        (
+            Edit(
+                "processors/core/key_index.py",
+                "        if self._widths != before:\n",
+                "        if words.shape[1] != self._rows.shape[1] and not before:\n",
+            ),
+        ),
+        (_KEYS + "test_codes_are_as_in_a_dictionary",),
     ),
     Mutation(
         "expressions, integers do not wrap",

@@ -36,6 +36,7 @@ PROTECTIONS = {
     "Lambda host",
     "measures",
     "expressions",
+    "keys",
 }
 
 

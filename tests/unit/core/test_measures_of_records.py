@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import pytest
 
 BASE_MS = 1_600_000_000_000
 TABLES = """
@@ -62,3 +63,18 @@ def test_of_records_that_nothing_tells_apart_the_value_decides(bench_of: Callabl
     bench.end()
     found = values_of(bench)
     assert (found["opening"], found["closing"], found["sources"]) == ([1.0], [3], [1])
+
+
+@pytest.mark.parametrize("text", [b"1e999", b"-1e999", b"NaN", b"Infinity", b"1.5", b"9223372036854775808"])
+def test_numbers_that_do_not_exist_fail_their_event_and_no_other(bench_of: Callable[..., Any], text: bytes) -> None:
+    """1.5 and 2**63 are no integers of 64 bits; the others are no numbers at all."""
+    bench = bench_of(TABLES)
+    field = b'"i":' if text in {b"1.5", b"9223372036854775808"} else b'"x":'
+    body = bench.event(5, x=7.25, i=7)
+    bench.apply(bench.record(body.replace(field + (b"7" if field == b'"i":' else b"7.25"), field + text), "a"))
+    bench.send(6, x=3.0, i=3)
+    bench.end()
+    assert [str(failed.reason) in {"data", "malformed_json"} for failed in bench.effects.failed] == [True]
+    (panes,) = bench.effects.panes
+    assert panes.event_count.tolist() == [1]
+    assert panes.measures["opening"].values.tolist() == [3.0]
