@@ -17,6 +17,7 @@ from uuid import uuid4
 
 import boto3
 import pytest
+from role_policies import Grant, RoleCall, grants, missing, unused
 
 from streamgauge.infra.clients import LOCAL_CREDENTIALS, Clients
 from streamgauge.infra.local.deploying import deploy_locally
@@ -529,6 +530,87 @@ def test_subscribers_get_what_they_asked_for(world: World) -> None:
         "about": ["incident", "event"],
         "severity": ["warning", "critical"],
     }
+
+
+# --- permissions ------------------------------------------------------------------------------------------------------
+
+DOCS = "https://docs.aws.amazon.com/step-functions/latest/dg"
+# What Step Functions does in the machine's name, besides its tasks.
+ON_THE_ROLES_BEHALF: Mapping[str, str] = {
+    "WriteLogs": f"{DOCS}/cw-logs.html",
+    "Trace": f"{DOCS}/concepts-xray-tracing.html",
+    "UseTheKey": "https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html",
+}
+
+
+def calls_of_the_machine(world: World) -> list[RoleCall]:
+    """What its tasks call: Step Functions calls nothing else, whatever the input."""
+    sts, outputs = "us-east-1:000000000000", world.outputs
+    resources = {
+        "dynamodb": f"arn:aws:dynamodb:{sts}:table/{outputs['IncidentsTableName']}",
+        "sns": outputs["NoticesTopicArn"],
+        "sqs": f"arn:aws:sqs:{sts}:{outputs['IncidentDlqUrl'].rpartition('/')[2]}",
+        "sfn": outputs["IncidentsArn"],
+    }
+    calls: list[RoleCall] = []
+    for state in json.loads(DEFINITION.replace("${TimeoutSeconds}", "1"))["States"].values():
+        if state["Type"] == "Task":
+            service, action = state["Resource"].removesuffix(".waitForTaskToken").rsplit(":", 2)[1:]
+            named = {"dynamodb": "TableName", "sns": "TopicArn", "sqs": "QueueUrl", "sfn": "TaskToken"}[service]
+            assert named in state["Arguments"]
+            prefix = "states" if service == "sfn" else service
+            calls.append(RoleCall("IncidentsRole", f"{prefix}:{action[0].upper()}{action[1:]}", resources[service]))
+    assert len(calls) >= 12
+    return calls
+
+
+def deployed(world: World, role: str) -> list[Grant]:
+    iam = world.client("iam")
+    name = world.client("cloudformation").describe_stack_resource(
+        StackName="streamgauge-weather", LogicalResourceId=role
+    )["StackResourceDetail"]["PhysicalResourceId"]
+    policies = iam.list_role_policies(RoleName=name)["PolicyNames"]
+    return grants(role, [iam.get_role_policy(RoleName=name, PolicyName=each)["PolicyDocument"] for each in policies])
+
+
+def test_the_machine_may_do_what_its_tasks_do_and_nothing_else(world: World) -> None:
+    held, calls = deployed(world, "IncidentsRole"), calls_of_the_machine(world)
+    assert missing(held, calls) == []
+    idle = {permission.sid for permission in unused(held, calls)}
+    assert idle == ON_THE_ROLES_BEHALF.keys()
+    assert not any(grant.permission.sid in idle for grant in held for call in calls if grant.allows(call))
+
+
+def test_the_rule_may_start_the_machine_and_nothing_else(world: World) -> None:
+    (grant,) = deployed(world, "IncidentRuleRole")
+    assert grant.allows(RoleCall("IncidentRuleRole", "states:StartExecution", world.outputs["IncidentsArn"]))
+    assert grant.resources == (world.outputs["IncidentsArn"],)
+
+
+# --- the queue that responders read -----------------------------------------------------------------------------------
+
+
+def test_what_no_reader_could_act_on_is_kept_and_comes_back_when_asked(world: World, alert: str) -> None:
+    sqs, queue, kept = world.client("sqs"), world.outputs["ThresholdQueueUrl"], world.outputs["ThresholdDlqUrl"]
+    world.drained(queue)
+    put_on_bus(world, event(alert, 1, "cleared", severity="info"))
+
+    def received(url: str, visibility_s: int) -> list[dict[str, Any]]:
+        answer = sqs.receive_message(QueueUrl=url, VisibilityTimeout=visibility_s, WaitTimeSeconds=1)
+        return [json.loads(each["Body"])["detail"] for each in answer.get("Messages", [])]
+
+    # Whoever reads it gives up, again and again.
+    times = 0
+    while not (found := received(kept, 0)):
+        times += len(received(queue, 0))
+        assert times <= 5
+    assert times == 5 and [each["alert_id"] for each in found] == [alert]
+    # As StartMessageMoveTask does, which MiniStack lacks.
+    (message,) = sqs.receive_message(QueueUrl=kept, WaitTimeSeconds=1)["Messages"]
+    sqs.send_message(QueueUrl=queue, MessageBody=message["Body"])
+    sqs.delete_message(QueueUrl=kept, ReceiptHandle=message["ReceiptHandle"])
+    assert [each["alert_id"] for each in received(queue, 60)] == [alert]
+    assert received(kept, 0) == []
 
 
 # --- all of it --------------------------------------------------------------------------------------------------------
