@@ -54,6 +54,11 @@ _SESSION = "tests/behaviours/test_shard_session.py::"
 _STORE = "tests/behaviours/test_state_store.py::"
 _PERMISSIONS = "tests/integration/test_permissions.py::"
 _FUNCTIONS = "tests/integration/test_stack_functions.py::"
+_KCL_SHARD = "tests/behaviours/test_kcl_shard.py::"
+_KCL_DIALOGUE = "tests/unit/hosts/test_kcl_dialogue.py::"
+_KCL_HOST = "tests/unit/hosts/test_kcl_host.py::"
+_KCL_LEASES = "tests/unit/hosts/test_kcl_leases.py::"
+_KCL_INSTALLATION = "tests/unit/hosts/test_kcl_installation.py::"
 _PACKAGE = "tests/unit/infra/test_package.py::"
 _INCIDENTS = "tests/integration/test_incidents.py::"
 _DYNAMODB = "tests/integration/test_dynamodb_state_store.py::"
@@ -743,5 +748,154 @@ MUTATIONS = (
             ),
         ),
         (_INCIDENTS + "test_one_that_was_cleared_before_it_waits_is_closed_all_the_same",),
+    ),
+    Mutation(
+        "kcl, checkpoint without a commit",
+        (
+            Edit(
+                "processors/hosts/kcl/shard_processor.py",
+                "            self._commit(session)\n            yield from self._checkpoints",
+                "            yield from self._checkpoints",
+            ),
+        ),
+        (_KCL_SHARD + "test_a_batch_is_checkpointed_when_it_is_committed_and_not_before",),
+    ),
+    Mutation(
+        "kcl, checkpoint beyond what was handed over",
+        (
+            Edit(
+                "processors/hosts/kcl/checkpoints.py",
+                "position = min(session.committed, self.delivered)",
+                "position = session.committed",
+            ),
+        ),
+        (_KCL_SHARD + "test_a_checkpoint_is_not_asked_for_further_than_was_handed_over",),
+    ),
+    Mutation(
+        "kcl, the record at the position is not looked for",
+        (
+            Edit(
+                "processors/hosts/kcl/opening.py",
+                "(False, None) if position is None else (True, position.sequence_number + 1)",
+                "(False, None)",
+            ),
+        ),
+        (_KCL_SHARD + "test_a_position_that_was_trimmed_out_of_the_stream_stops_the_child",),
+    ),
+    Mutation(
+        "kcl, the gap before the checkpoint is not read",
+        (
+            Edit(
+                "processors/hosts/kcl/opening.py",
+                "max(int(text), -1 if position is None else position.sequence_number) + 1",
+                "(-1 if position is None else position.sequence_number) + 1",
+            ),
+        ),
+        (
+            _KCL_SHARD + "test_a_state_behind_the_checkpoint_reads_the_gap_from_the_stream",
+            _KCL_SHARD + "test_a_state_that_was_lost_reads_everything_before_the_checkpoint",
+        ),
+    ),
+    Mutation(
+        "kcl, a shard is sealed before its children have rows",
+        (
+            Edit(
+                "processors/hosts/kcl/shard_processor.py",
+                "            self._in_place.until_done(self._name_children)\n",
+                "",
+            ),
+        ),
+        (
+            _KCL_SHARD + "test_the_end_of_a_shard_seals_it_after_its_children_have_rows",
+            _KCL_SHARD + "test_a_stream_that_was_deleted_is_no_end_of_its_shards",
+        ),
+    ),
+    Mutation(
+        "kcl, an error is reported as done",
+        (
+            Edit(
+                "processors/hosts/kcl/child.py",
+                "        except StopIteration:",
+                "        except Exception:",
+            ),
+        ),
+        (_KCL_DIALOGUE + "test_a_batch_that_our_code_fails_at_is_never_reported_as_done",),
+    ),
+    Mutation(
+        "kcl, a stop does not release",
+        (
+            Edit(
+                "processors/hosts/kcl/shard_processor.py",
+                "until_done(session.release)",
+                "until_done(session.commit)",
+            ),
+        ),
+        (_KCL_SHARD + "test_a_graceful_stop_commits_checkpoints_and_releases",),
+    ),
+    Mutation(
+        "kcl, work goes on after a stop",
+        (
+            Edit(
+                "processors/hosts/kcl/shard_processor.py",
+                "        if self._is_stopped:\n",
+                "        if False:\n",
+            ),
+        ),
+        (_KCL_SHARD + "test_records_after_the_request_to_stop_are_refused",),
+    ),
+    Mutation(
+        "kcl, a start in time is not kept to",
+        (
+            Edit(
+                "processors/hosts/kcl/shard_processor.py",
+                "if record.arrival_ms >= start_ms",
+                "if record.arrival_ms >= 0",
+            ),
+        ),
+        (_KCL_SHARD + "test_a_start_in_time_leaves_out_what_the_daemon_hands_over_before_it",),
+    ),
+    Mutation(
+        "kcl, the lease table of another stream is used",
+        (
+            Edit(
+                "processors/hosts/kcl/leases.py",
+                "if stream is not None and stream != stream_arn:",
+                "if False:",
+            ),
+        ),
+        (_KCL_LEASES + "test_the_lease_table_of_another_stream_is_refused",),
+    ),
+    Mutation(
+        "kcl, altered jars are run",
+        (
+            Edit(
+                "processors/hosts/kcl/installation.py",
+                "if found != expected:",
+                "if False:",
+            ),
+        ),
+        (_KCL_INSTALLATION + "test_an_altered_jar_is_not_run",),
+    ),
+    Mutation(
+        "kcl, two hosts go on fencing each other",
+        (
+            Edit(
+                "processors/hosts/kcl/host.py",
+                'error.event == "fenced" and',
+                'error.event == "never" and',
+            ),
+        ),
+        (_KCL_HOST + "test_two_hosts_that_fence_each_other_are_told_apart_from_a_zombie",),
+    ),
+    Mutation(
+        "kcl, applied user records are applied again",
+        (
+            Edit(
+                "processors/core/unpack.py",
+                "    unpacked.redelivered = _applied(records, numbers, after)\n",
+                "    unpacked.redelivered = 0\n",
+            ),
+        ),
+        ("tests/properties/test_user_records.py::test_what_was_taken_apart_means_the_same",),
     ),
 )

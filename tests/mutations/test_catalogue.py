@@ -10,6 +10,7 @@ from mutations.catalogue import MUTATIONS, ROOT, Mutation
 
 # What may be removed without anybody noticing is not protected: each of these must turn a test red.
 PROTECTIONS = {
+    "kcl",
     "claim and fencing",
     "position skip",
     "anti-replay window",
