@@ -161,7 +161,8 @@ def run(measures: dict[str, str], load: Load, seed: int) -> Cost:
         panes += sum(map(len, effects.panes))
         if number * BATCH_EVENTS % load.window_ms > 0.9 * load.window_ms and not bytes_per_pane:
             bytes_per_pane = saved_bytes(engine)
-    return Cost(1e9 * spent / load.events, panes, bytes_per_pane)
+    assert engine is not None
+    return Cost(1e9 * spent / load.events, panes, bytes_per_pane or saved_bytes(engine))
 
 
 def saved_bytes(engine: Engine) -> float:
