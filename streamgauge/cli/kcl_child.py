@@ -15,9 +15,11 @@ from streamgauge.infra.clients import Clients
 from streamgauge.processors.commit.ancestry import Parents
 from streamgauge.processors.commit.claim_watch import ClaimWatch
 from streamgauge.processors.commit.ports import Fenced
-from streamgauge.processors.hosts.kcl.child import run_child, take_standard_output
+from streamgauge.processors.hosts.kcl.child import CheckpointRequests, run_child, take_standard_output
 from streamgauge.processors.hosts.kcl.child_log import ChildLog
 from streamgauge.processors.hosts.kcl.child_settings import ChildSettings
+from streamgauge.processors.hosts.kcl.daemon import are_running
+from streamgauge.processors.hosts.kcl.messages import Action
 from streamgauge.processors.hosts.kcl.shard_processor import ShardProcessor
 from streamgauge.processors.hosts.parent_stream import KinesisParents
 from streamgauge.processors.hosts.pipeline_file import load_pipeline
@@ -32,7 +34,26 @@ _INPUT_BUFFER = 1024 * 1024
 
 
 class DaemonGone(StreamgaugeError):
-    """Whoever started this process has ended, so nobody waits for its answer."""
+    """Whoever started this process has ended, so nobody waits for its answer, or would end it in good order."""
+
+
+class _WhileWanted:
+    """Handles actions as long as the launcher lives: a daemon without one would go on, and nobody would know of it."""
+
+    def __init__(self, processor: ShardProcessor, launcher: int) -> None:
+        self._processor = processor
+        self._launcher = launcher
+
+    def handle(self, action: Action) -> CheckpointRequests:
+        """See `ShardHandler`."""
+        if not are_running([self._launcher]):
+            self._processor.abandoned()
+            raise DaemonGone("the process that had started the KCL's daemon is gone")
+        return self._processor.handle(action)
+
+    def abandoned(self) -> None:
+        """See `ShardHandler`."""
+        self._processor.abandoned()
 
 
 def main() -> int:
@@ -50,7 +71,7 @@ def main() -> int:
     with Path(told.log_file).open("ab", buffering=0) as file:
         log = ChildLog(file, pid=os.getpid())
         try:
-            run_child(lines, protocol.write, _processor(told, log))
+            run_child(lines, protocol.write, _WhileWanted(_processor(told, log), told.launcher))
         except Fenced as fenced:
             log("fenced", f"{fenced}. What was applied since the last commit has not left", level="error")
         except StreamgaugeError as error:

@@ -197,6 +197,7 @@ def _environment(place: Workplace, settings: LocalSettings, folder: Path) -> dic
         pipeline_file=str(place.pipeline_file.absolute()),
         log_file=str(folder / _CHILDREN_LOG),
         live=place.clients.live,
+        launcher=os.getpid(),
         settings=settings,
     )
     return environment | told.environment()

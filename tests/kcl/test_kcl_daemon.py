@@ -70,6 +70,7 @@ def test_a_million_user_records_are_counted_once_whatever_befalls_the_workers(tm
         check_lag(rig)
         assert rig.panes() == true_panes(EVENTS)
         check_poison(rig)
+        check_that_a_deleted_stream_is_no_end(rig)
 
 
 def killed(rig: KclRig, worker: Worker) -> float:
@@ -134,6 +135,22 @@ def check_lag(rig: KclRig) -> None:
             assert shard["iterator_age_ms"] == 0
             assert shard["position"] == shard["checkpoint"]
             assert all(shard["parents"].values())  # type: ignore[attr-defined]
+
+
+def check_that_a_deleted_stream_is_no_end(rig: KclRig) -> None:
+    """It ends the host with one line, although to the KCL its shards look as if they had come to their ends."""
+    worker = rig.work("orphan")
+    started = [entry for entry in rig.rows().values() if not entry.sealed]
+    rig.wait(lambda: len({entry.shard for entry in worker.entries if entry.event == "started"}) == len(started), "all")
+    rig.clients.kinesis.delete_stream(StreamName=rig.stream)
+    ended = worker.wait()
+    assert ended.status == 1
+    errors = [line for line in ended.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and "there is no such stream" in errors[0], ended.err
+    assert [row for row in rig.rows().values() if not row.sealed] != []
+    assert {row.shard.shard_id for row in rig.rows().values() if not row.sealed} == {
+        row.shard.shard_id for row in started
+    }
 
 
 def say(text: str) -> None:

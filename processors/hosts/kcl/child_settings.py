@@ -18,12 +18,14 @@ class ChildSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of every child of one daemon.
 
     ``pipeline_file`` and ``log_file`` are absolute; all children append to the log. ``live``: whether calls may leave
-    this machine. ``abandoned_after_s``: a parent whose row has not changed for so long is applied by its child.
+    this machine. ``launcher``: the process that keeps the daemon running; nobody would restart a daemon without it, or
+    tell it to stop. ``abandoned_after_s``: a parent whose row has not changed for so long is applied by its child.
     """
 
     pipeline_file: str
     log_file: str
     live: bool
+    launcher: int
     settings: LocalSettings
     abandoned_after_s: float = 60.0
 

@@ -96,7 +96,11 @@ def test_what_a_child_says_is_read_as_it_comes_and_other_lines_are_passed_over(t
 
 def test_a_childs_settings_go_through_its_environment() -> None:
     told = ChildSettings(
-        pipeline_file="/a b/pipeline.toml", log_file="/l", live=False, settings=LocalSettings(accept_gap=True)
+        pipeline_file="/a b/pipeline.toml",
+        log_file="/l",
+        live=False,
+        launcher=7,
+        settings=LocalSettings(accept_gap=True),
     )
     assert ChildSettings.from_environment(told.environment()) == told
     with pytest.raises(StreamgaugeError, match="process --host kcl"):
