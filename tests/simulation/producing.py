@@ -13,6 +13,7 @@ from simulation.inputs import QUIET_MS, Inputs
 from simulation.pipelines import STREAM
 from streamgauge.events.control import EndOfInput
 from streamgauge.events.records import Shard
+from streamgauge.events.shard_listing import ListedShard
 from streamgauge.infra.local.kinesis.errors import KinesisError
 from streamgauge.infra.local.kinesis.model import PutEntry, PutFailure
 from streamgauge.producers.client.closing import Phase
@@ -20,7 +21,6 @@ from streamgauge.producers.client.core import ProducerCore
 from streamgauge.producers.client.out_record import EntryAnswer, ListShards, OutRecord, PutRequest
 from streamgauge.producers.client.retrier import Failure
 from streamgauge.producers.client.settings import ProducerSettings
-from streamgauge.producers.client.shard_map import ListedShard
 
 if TYPE_CHECKING:
     from simulation.world import World
