@@ -176,6 +176,16 @@ def test_what_a_target_does_not_take_is_tried_again_and_then_kept(template: Tree
         assert target["DeadLetterConfig"]["Arn"]["Fn::GetAtt"][0].endswith("DeadLetters")
 
 
+@pytest.mark.parametrize("name", ["Key", "NoticesPolicy"])
+def test_eventbridge_is_let_in_without_a_condition_where_it_could_meet_none(template: Tree, name: str) -> None:
+    """SNS developer guide, key management: source account and ARN are not supported for EventBridge to SNS."""
+    found = [
+        each for each in mappings(resource_of(template, name)) if "events.amazonaws.com" in str(each.get("Principal"))
+    ]
+    assert [each["Effect"] for each in found] == ["Allow"]
+    assert all("Condition" not in each for each in found)
+
+
 def test_each_host_has_what_it_needs_and_nothing_of_the_other(template: Tree) -> None:
     found = template["Resources"]
     assert isinstance(found, dict)
