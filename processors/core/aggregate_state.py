@@ -73,6 +73,7 @@ class AggregateState:
             for threshold in pipeline.thresholds
             if threshold.aggregate == aggregate.name
         ]
+        self._panes.looks_early = any(rule.is_early for rule in self._rules)
 
     def select(self, batch: EventBatch) -> Selection:
         """Look at all events of a batch."""
@@ -111,10 +112,9 @@ class AggregateState:
         self._counters.applied += len(rows) - len(too_late.which) + in_part
         panes, crossings = None, []
         if emission is not None:
-            m = len(emission)
-            again = ~emission.closing & (emission.rows.revision[:m] > 1)
+            again = ~emission.closing & (emission.rows.revision[: len(emission)] > 1)
             self._counters.corrections += len(np.unique(emission.steps[again]))
-            panes = self._panes.batch(emission.rows, emission.measures, m)
+            panes = self._panes.revisions(emission)
             # By row, then by rule: a row's decisions belong together.
             crossings = [crossing for rule in self._rules for crossing in rule.read(emission)]
             crossings.sort(key=lambda crossing: crossing.row)

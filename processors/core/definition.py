@@ -50,6 +50,11 @@ class Measure:
         arguments = [text for text in (self.field, self.parameter) if text is not None]
         return f"{self.kind}({', '.join(arguments)})"
 
+    @property
+    def has_running_values(self) -> bool:
+        """Whether its value after each event can be computed on whole columns: floats are added up one by one."""
+        return self.kind in ("count", "min", "max") or (self.kind == "sum" and self.is_integer)
+
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
@@ -66,7 +71,10 @@ class Aggregate:
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """One ``[[threshold]]`` over the measures of `aggregate`."""
+    """One ``[[threshold]]`` over the measures of `aggregate`.
+
+    ``early``: it looks at panes of open windows after each event, too.
+    """
 
     name: str
     aggregate: str
@@ -74,6 +82,7 @@ class Threshold:
     clear_when: Expression | None
     detail_type: str
     severity: Severity = "warning"
+    early: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ def _threshold(threshold: Threshold) -> _Definition:
         "aggregate": threshold.aggregate,
         "raise_when": threshold.raise_when.text,
         "clear_when": "none" if threshold.clear_when is None else threshold.clear_when.text,
+        **({"early": "true"} if threshold.early else {}),
     }
 
 

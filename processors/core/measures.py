@@ -108,6 +108,13 @@ class Accumulators:
             after |= {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
         return after
 
+    def running(
+        self, slots: NDArray[np.int64], fields: Mapping[str, FieldColumn], rows: NDArray[np.int64]
+    ) -> dict[str, SlotColumn]:
+        """As `correct`, on whole columns, where all measures have running values (`Measure.has_running_values`)."""
+        assert not self._summaries, "the parser refuses them"
+        return self._tallies.running(slots, fields, rows)
+
     def gather(self, slots: NDArray[np.int64]) -> dict[str, SlotColumn]:
         """What the measures of the panes at `slots` are made from, by name; row 0 gives those of an empty pane."""
         gathered = {name: self._slots.column(name)[slots] for name in self._tallies.names}

@@ -45,6 +45,11 @@ class WindowEvents(NamedTuple):
     rows: NDArray[np.int64]
     fields: Mapping[str, FieldColumn]
 
+    def take(self, picked: NDArray[np.int64]) -> WindowEvents:
+        """The events at `picked`."""
+        times_ms, codes, steps, closed_to_ms, rows, fields = self
+        return WindowEvents(times_ms[picked], codes[picked], steps[picked], closed_to_ms[picked], rows[picked], fields)
+
 
 class Placed(NamedTuple):
     """Where the event at `row` of a batch would go, were it the next one."""
@@ -132,12 +137,15 @@ class Emission:
         The step of the timeline that emitted each.
     closing : bool, shape (m,)
         Whether it is the first look at its window, at the close.
+    early : bool, shape (m,)
+        Whether it is no revision but how an open pane stands after an event, for rules that look early.
     """
 
     rows: PaneRows
     measures: Mapping[str, MeasureColumn]
     steps: NDArray[np.int64]
     closing: NDArray[np.bool_]
+    early: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -164,6 +172,8 @@ class Panes(ABC):
         self.accumulators = Accumulators(aggregate.measures, slots)
         # What the maximum length has closed, since the aggregate's counter has taken it over.
         self.cut_sessions = 0
+        # Whether a rule looks at open panes after each event.
+        self.looks_early = False
         slots.define(REVISION, np.int64)
 
     @abstractmethod
@@ -219,21 +229,45 @@ class Panes(ABC):
         """Whether the events at `rows` can be added for certain without a sum of integers leaving 64 bits."""
         return self.accumulators.reserve(fields, rows)
 
-    def emission(self, emitted: Sequence[tuple[PaneRows, NDArray[np.int64], bool]], before: PaneRows) -> Emission:
+    def emission(
+        self, emitted: Sequence[tuple[PaneRows, NDArray[np.int64], bool]], before: PaneRows, early: int = 0
+    ) -> Emission:
         """Parts as they leave, each with the steps of its panes and whether it is their close.
 
-        Within a step the order of the parts remains, and what each of them holds.
+        Within a step the order of the parts remains, and what each of them holds. The first `early` panes are no
+        revisions.
         """
         steps = np.concatenate([steps for _, steps, _ in emitted])
         closing = np.concatenate([np.full(len(steps), closing) for _, steps, closing in emitted])
         order = np.argsort(steps, kind="stable")
         rows = joined([*(rows for rows, _, _ in emitted), before])
         rows = rows.take(np.concatenate([order, np.arange(len(order), len(rows))]))
-        return self.shown(rows, steps[order], closing[order])
+        return self.shown(rows, steps[order], closing[order], order < early)
 
-    def shown(self, rows: PaneRows, steps: NDArray[np.int64], closing: NDArray[np.bool_]) -> Emission:
+    def shown(
+        self,
+        rows: PaneRows,
+        steps: NDArray[np.int64],
+        closing: NDArray[np.bool_],
+        early: NDArray[np.bool_] | None = None,
+    ) -> Emission:
         """Panes with their measures."""
-        return Emission(rows, self.accumulators.measures(rows.gathered), steps, closing)
+        if early is None:
+            early = np.zeros(len(steps), dtype=np.bool_)
+        return Emission(rows, self.accumulators.measures(rows.gathered), steps, closing, early)
+
+    def revisions(self, emission: Emission) -> PaneBatch | None:
+        """The panes that have been emitted, as they leave; None if there are none."""
+        m = len(emission)
+        if not emission.early.any():
+            return self.batch(emission.rows, emission.measures, m)
+        picked = np.flatnonzero(~emission.early)
+        rows = emission.rows.take(picked)
+        measures = {
+            name: MeasureColumn(column.values[picked], column.present[picked])
+            for name, column in emission.measures.items()
+        }
+        return self.batch(rows, measures, len(picked)) if len(picked) else None
 
     def batch(self, rows: PaneRows, measures: Mapping[str, MeasureColumn], m: int) -> PaneBatch:
         """The first `m` panes as they leave."""

@@ -14,6 +14,7 @@ from streamgauge.processors.core.expressions import Expression, Kind, compile_ex
 from streamgauge.processors.core.parse_measures import parse_measures
 from streamgauge.processors.core.parse_windows import TimeZones, parse_window
 from streamgauge.processors.core.toml_tables import PipelineFileError, Table, TomlFile
+from streamgauge.processors.core.window_kinds import TumblingWindow
 
 __all__ = ["PipelineFileError", "parse_pipeline"]
 
@@ -37,8 +38,8 @@ _PIPELINE_KEYS = (
 )
 _EVENT_KEYS = ("id", "time", "time_format", "type", "key", "source")
 _AGGREGATE_KEYS = ("name", "key", "window", "allowed_lateness", "where", "measures", "serve")
-_THRESHOLD_KEYS = ("name", "aggregate", "raise_when", "clear_when", "detail_type", "severity")
-_LATER_RULES = {"early": "an early look at open windows is", "absent_for": "a rule about absent events is"}
+_THRESHOLD_KEYS = ("name", "aggregate", "raise_when", "clear_when", "detail_type", "severity", "early")
+_LATER_RULES = {"absent_for": "a rule about absent events is"}
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _STREAM = re.compile(r"[A-Za-z0-9_.-]{1,128}")
@@ -230,7 +231,22 @@ def _threshold(table: Table, aggregates: list[Aggregate]) -> Threshold:
         clear_when=rule("clear_when") if "clear_when" in table.values else None,
         detail_type=detail_type,
         severity=_severity(table),
+        early=_early(table, aggregate),
     )
+
+
+def _early(table: Table, aggregate: Aggregate) -> bool:
+    early = table.boolean("early", default=False)
+    if early and not isinstance(aggregate.window, TumblingWindow):
+        raise table.error("early", f"looks into tumbling windows only, and {aggregate.name!r} has others")
+    slow = [measure.name for measure in aggregate.measures if not measure.has_running_values]
+    if early and slow:
+        raise table.error(
+            "early",
+            f"{', '.join(slow)} of {aggregate.name!r} cannot be had after each event",
+            "Give the rule an aggregate of its own, of count, min, max and sums of integers only",
+        )
+    return early
 
 
 def _severity(table: Table) -> Severity:

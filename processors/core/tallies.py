@@ -151,6 +151,33 @@ class Tallies:
             after[accumulator.name] = self._scan(accumulator.name, distinct, steps)
         return after
 
+    def running(
+        self, slots: NDArray[np.int64], fields: Mapping[str, FieldColumn], rows: NDArray[np.int64]
+    ) -> dict[str, SlotColumn]:
+        """As `correct`, on whole columns; not for sums of floats, which must be added up one by one."""
+        order = np.argsort(slots, kind="stable")
+        slots, rows = slots[order], rows[order]
+        places = _Segments(slots)
+        ones = np.ones(len(slots), dtype=np.int64)
+        after: dict[str, SlotColumn] = {EVENTS: places.sums(self._slots.column(EVENTS), ones)}
+        for accumulator in self._accumulators:
+            target, column = self._slots.column(accumulator.name), fields[accumulator.field]
+            present = column.present[rows]
+            if accumulator.operation == "count":
+                after[accumulator.name] = places.sums(target, present.astype(np.int64))
+                continue
+            values = _cast(_values(column)[rows], accumulator)
+            if accumulator.operation == "sum":
+                assert accumulator.is_integer, "the parser refuses sums of floats"
+                after[accumulator.name] = places.sums(target, np.where(present, values, 0))
+                continue
+            nothing = np.full(len(values), _start_value(accumulator), dtype=target.dtype)
+            values = np.where(present, values, nothing)
+            after[accumulator.name] = places.extremes(target, values, highest=accumulator.operation == "max")
+        back = np.empty(len(order), dtype=np.int64)
+        back[order] = np.arange(len(order))
+        return {name: column[back] for name, column in after.items()}
+
     def _state(self, name: str, distinct: NDArray[np.int64]) -> list[float]:
         state: list[float] = self._slots.column(name)[distinct].tolist()
         return state
@@ -171,6 +198,37 @@ class Tallies:
             target, added = self._slots.column(name), other._slots.column(name)[source]
             with np.errstate(over="ignore", invalid="ignore"):
                 target[into] = operation(target[into], added)
+
+
+class _Segments:
+    """Runs of equal slots, and what a column of theirs is after each event; the column is left as the last ones are."""
+
+    def __init__(self, slots: NDArray[np.int64]) -> None:
+        self._begins = np.flatnonzero(np.diff(slots, prepend=-1))
+        self._ends = np.append(self._begins[1:], len(slots)) - 1
+        self._of = np.repeat(np.arange(len(self._begins)), self._ends - self._begins + 1)
+        self._slots = slots[self._begins]
+
+    def sums(self, target: SlotColumn, values: NDArray[np.int64]) -> NDArray[np.int64]:
+        # What the differences of the running sums are does not depend on whether those wrap.
+        total = np.cumsum(values)
+        before = total[self._begins] - values[self._begins]
+        after: NDArray[np.int64] = target[self._slots].astype(np.int64)[self._of] + total - before[self._of]
+        target[self._slots] = after[self._ends]
+        return after
+
+    def extremes(self, target: SlotColumn, values: SlotColumn, *, highest: bool) -> SlotColumn:
+        held = target[self._slots]
+        values[self._begins] = (np.maximum if highest else np.minimum)(values[self._begins], held)
+        # By rank within the run: ranks of a later run are above those of all earlier ones.
+        order = np.lexsort((values, self._of))
+        rank = np.empty(len(order), dtype=np.int64)
+        rank[order] = np.arange(len(order))
+        turned = rank if highest else (self._begins + self._ends)[self._of] - rank
+        reached = np.maximum.accumulate(turned)
+        after = values[order[reached if highest else (self._begins + self._ends)[self._of] - reached]]
+        target[self._slots] = after[self._ends]
+        return after
 
 
 def _accumulators(measures: Iterable[Measure]) -> list[_Accumulator]:

@@ -100,6 +100,11 @@ class Rule:
         """The threshold's."""
         return self._threshold.name
 
+    @property
+    def is_early(self) -> bool:
+        """Whether it looks at open panes after each event."""
+        return self._threshold.early
+
     def is_in(self, columns: Columns) -> bool:
         """Whether an aggregate's saved columns have this rule's."""
         return any(name.endswith(f".{self._truth}") for name in columns)
@@ -107,20 +112,31 @@ class Rule:
     def read(self, emission: Emission) -> list[Crossing]:
         """What the emitted panes make of the rule, in order."""
         reading = _Reading(self, emission, self._panes)
-        truth = reading.truth
-        closing = emission.closing
-        # Closing panes of different keys are read at once; corrections an event at a time.
-        for first, after in itertools.pairwise(_runs(emission)):
-            if closing[first]:
-                self._close(reading, first, after)
-            elif (truth[first:after] != self._slots.column(self._truth)[emission.rows.slots[first:after]]).any():
-                self._correct(reading, first, after)
+        picked = self._changes(reading) if self.is_early else np.flatnonzero(~emission.early)
+        # Closing panes of different keys are read at once; corrections an event at a time, and all where rules look
+        # early: what a pane is at its close it has been at its last event.
+        closing = emission.closing & (not self.is_early)
+        for first, after in itertools.pairwise(_runs(emission, picked, closing)):
+            which = picked[first:after]
+            if closing[which[0]]:
+                self._close(reading, which)
+            elif (reading.truth[which] != self._slots.column(self._truth)[emission.rows.slots[which]]).any():
+                self._correct(reading, which)
         return reading.crossings
 
-    def _close(self, reading: _Reading, first: int, after: int) -> None:
+    def _changes(self, reading: _Reading) -> NDArray[np.int64]:
+        """The rows at which conditions are other than they were for their pane before."""
+        slots = reading.emission.rows.slots[: len(reading.emission)]
+        order = np.argsort(slots, kind="stable")
+        slots, truth = slots[order], reading.truth[order]
+        before = self._slots.column(self._truth)[slots]
+        before[1:] = np.where(slots[1:] == slots[:-1], truth[:-1], before[1:])
+        return np.sort(order[truth != before])
+
+    def _close(self, reading: _Reading, which: NDArray[np.int64]) -> None:
         rows = reading.emission.rows
-        slots, codes = rows.slots[first:after], rows.codes[first:after]
-        truth = reading.truth[first:after]
+        slots, codes = rows.slots[which], rows.codes[which]
+        truth = reading.truth[which]
         self._slots.column(self._truth)[slots] = truth
         raised = (truth & _RAISE) != 0
         cleared = np.zeros(len(slots), dtype=np.bool_)
@@ -133,23 +149,23 @@ class Rule:
         self._slots.column(self._crossing)[slots] = raised * np.uint8(_RAISE) + cleared * np.uint8(_CLEAR)
         for offset in np.flatnonzero(raised | cleared).tolist():
             crossing = _RAISE if raised[offset] else _CLEAR
-            reading.emit(first + offset, int(slots[offset]), crossing, is_raised=crossing == _RAISE)
+            reading.emit(int(which[offset]), int(slots[offset]), crossing, is_raised=crossing == _RAISE)
 
-    def _correct(self, reading: _Reading, first: int, after: int) -> None:
+    def _correct(self, reading: _Reading, which: NDArray[np.int64]) -> None:
         """Run the machine again from the first window on that an event has corrected, and emit the difference."""
         rows = reading.emission.rows
-        slots, code = rows.slots[first:after], int(rows.codes[first])
-        self._slots.column(self._truth)[slots] = reading.truth[first:after]
+        slots, code = rows.slots[which], int(rows.codes[which[0]])
+        self._slots.column(self._truth)[slots] = reading.truth[which]
         if self._threshold.clear_when is None:
             # Each pane is a raise by itself.
-            raised = (reading.truth[first:after] & _RAISE).tolist()
+            raised = (reading.truth[which] & _RAISE).tolist()
             crossings, is_raised = dict(zip(slots.tolist(), raised, strict=True)), None
         else:
-            crossings, is_raised = self._run(code, int(rows.start_ms[first:after].min()))
+            crossings, is_raised = self._run(code, int(rows.start_ms[which].min()))
             self._keys.flags(self._state)[code] = is_raised
         column = self._slots.column(self._crossing)
         changed = [(slot, int(column[slot]), new) for slot, new in crossings.items() if column[slot] != new]
-        row = after - 1
+        row = int(which[-1])
         for at, old, new in reversed(changed):
             if old:
                 state = new == _RAISE if is_raised is None else is_raised
@@ -280,11 +296,15 @@ class _Reading:
         return self._panes.shown(rows, nobody, nobody.astype(np.bool_)), 0
 
 
-def _runs(emission: Emission) -> list[int]:
-    """Where runs begin, and the end: rows that close panes of different keys, or rows that one event corrects."""
-    m, closing, steps = len(emission), emission.closing, emission.steps
-    codes = emission.rows.codes[:m]
-    changes = (closing[1:] != closing[:-1]) | (~closing[1:] & (steps[1:] != steps[:-1]))
+def _runs(emission: Emission, picked: NDArray[np.int64], closing: NDArray[np.bool_]) -> list[int]:
+    """Where runs of the `picked` rows begin, and the end: rows that close panes of different keys, or one event's.
+
+    What one event changes is one decision; where it also closes windows, each key's is.
+    """
+    closing, steps, codes = closing[picked], emission.steps[picked], emission.rows.codes[picked]
+    m = len(picked)
+    other = (steps[1:] != steps[:-1]) | (codes[1:] != codes[:-1])
+    changes = (closing[1:] != closing[:-1]) | (~closing[1:] & other)
     edges = {0, m, *(np.flatnonzero(changes) + 1).tolist()}
     # Of each row the one before it of the same key.
     order = np.argsort(codes, kind="stable")

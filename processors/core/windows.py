@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from streamgauge.processors.core.batch import FieldColumn
 from streamgauge.processors.core.definition import Aggregate, HoppingWindow, TumblingWindow
 from streamgauge.processors.core.floors import Floors
 from streamgauge.processors.core.keys import KeyTable
-from streamgauge.processors.core.panes import REVISION, Emission, PaneRows, Panes, Placed, TooLate, WindowEvents
+from streamgauge.processors.core.panes import REVISION, Emission, PaneRows, Panes, Placed, TooLate, WindowEvents, joined
 from streamgauge.processors.core.slots import Slots
 from streamgauge.processors.core.watermark import NEVER, Timeline
 
@@ -86,32 +87,62 @@ class FixedPanes(Panes):
         ends = self._ends(starts)
         late = events.closed_to_ms >= ends
         corrections = lost = _NONE
+        timely = np.arange(len(starts))
         if late.any():
             timely = np.flatnonzero(~late)
             gone = events.closed_to_ms >= ends + self._lateness_ms
             corrections, lost = np.flatnonzero(late & ~gone), np.flatnonzero(gone)
-            self._add(events, starts, timely)
-        else:
-            self._add(events, starts, None)
+        looked, looked_before = self._add(events, starts, timely)
         too_late = TooLate(lost, starts[lost], np.zeros(len(lost), dtype=np.bool_))
         closings, closing_steps = self._close(timeline.watermarks)
-        if not len(closings) and not len(corrections):
+        if not len(looked) and not len(closings) and not len(corrections):
             return None, too_late
-        if not len(corrections):
+        if not self.looks_early and not len(corrections):
             return self.shown(closings, closing_steps, np.ones(len(closings), dtype=np.bool_)), too_late
         corrected, before = self._correct(events, starts[corrections], corrections, int(timeline.watermarks[-1]))
+        if self.looks_early:
+            before = self._all_before(looked_before, closings, before)
         # A step that does both closes windows of other keys, below whose floor the event is not: in which order they
         # stand is free, as long as it is always the same.
-        parts = [(closings, closing_steps, True), (corrected, events.steps[corrections], False)]
-        return self.emission(parts, before), too_late
+        parts = [
+            (looked, events.steps[timely] if len(looked) else _NONE, False),
+            (closings, closing_steps, True),
+            (corrected, events.steps[corrections], False),
+        ]
+        return self.emission(parts, before, early=len(looked)), too_late
 
-    def _add(self, events: WindowEvents, starts: NDArray[np.int64], timely: NDArray[np.int64] | None) -> None:
-        codes, rows = events.codes, events.rows
-        if timely is not None:
-            starts, codes, rows = starts[timely], codes[timely], rows[timely]
-        if len(rows):
-            slots = self._find_or_create(starts, codes, NEVER)
-            self.accumulators.add(slots, events.fields, rows)
+    def _add(
+        self, events: WindowEvents, starts: NDArray[np.int64], timely: NDArray[np.int64]
+    ) -> tuple[PaneRows, PaneRows]:
+        """Add events to open panes; where rules look early, how these stood after each event, and before all."""
+        if not len(timely):
+            nothing = self.standing(_NONE)
+            return nothing, nothing
+        if len(timely) < len(starts):
+            events, starts = events.take(timely), starts[timely]
+        slots = self._find_or_create(starts, events.codes, NEVER)
+        if not self.looks_early:
+            self.accumulators.add(slots, events.fields, events.rows)
+            nothing = self.standing(_NONE)
+            return nothing, nothing
+        before = self.standing(np.unique(slots))
+        looked = PaneRows(
+            slots=slots,
+            codes=events.codes,
+            start_ms=starts,
+            end_ms=self._ends(starts),
+            revision=np.zeros(len(slots), dtype=np.int64),
+            tombstone=np.zeros(len(slots), dtype=np.bool_),
+            gathered=self.accumulators.running(slots, events.fields, events.rows),
+        )
+        return looked, before
+
+    def _all_before(self, looked: PaneRows, closings: PaneRows, corrected: PaneRows) -> PaneRows:
+        """How the panes that a batch has changed stood before it, each once: rules that look early may read any."""
+        opened = replace(closings, revision=np.zeros(len(closings), dtype=np.int64))
+        opened = opened.take(np.flatnonzero(~np.isin(opened.slots, looked.slots)))
+        both = np.concatenate([looked.slots, opened.slots])
+        return joined([looked, opened, corrected.take(np.flatnonzero(~np.isin(corrected.slots, both)))])
 
     def _find_or_create(
         self, starts: NDArray[np.int64], codes: NDArray[np.int64], watermark_ms: int

@@ -40,6 +40,8 @@ def threshold_checks(stores: Stores) -> Iterator[Check]:
         aggregate = stores.pipeline.aggregate(rule.aggregate)
         assert aggregate is not None, "the pipeline file was checked"
         panes = list(closed.get(rule.aggregate, {}).values())
+        if rule.early:
+            panes += [pane for pane in stores.open if pane.aggregate == rule.aggregate]
         since = _since(stores, rule)
         standing = list(_standing([row for row in rows if row.rule == rule.name]))
         before = [pane for pane in panes if _ended_before(pane, since)]

@@ -166,6 +166,9 @@ MISTAKES = {
     "a hop past the size": ('{ tumbling = "1d" }', '{ hopping = "1h", every = "2h" }', 18, "must divide"),
     "too many hops": ('{ tumbling = "1d" }', '{ hopping = "1d", every = "1s" }', 18, "86400 windows; at most 1440"),
     "two kinds of window": ('{ tumbling = "1d" }', '{ tumbling = "1d", hopping = "1d" }', 18, "not both"),
+    "a session of nothing": ('{ tumbling = "1d" }', '{ session = "0s" }', 18, "session: must be at least 1 ms"),
+    "a session without bound": ('{ tumbling = "1d" }', '{ session = "2d" }', 18, "must be bounded by a max_length"),
+    "a bound below the gap": ('{ tumbling = "1d" }', '{ session = "2h", max_length = "1h" }', 18, "at least its gap"),
     "no kind of window": ('{ tumbling = "1d" }', "{ }", 18, "says nothing of its kind"),
     "an unknown kind of window": ('{ tumbling = "1d" }', '{ sliding = "1d" }', 18, "unknown key"),
     "a hop of a tumbling window": ('"1d" }', '"1d", every = "1h" }', 18, "unknown key"),
@@ -211,9 +214,15 @@ MISTAKES = {
         31,
         "'fatal' is none of info, warning, critical",
     ),
-    "an early look": ('aggregate = "daily"', 'aggregate = "daily"\nearly = true', 36, "not supported in this version"),
+    "an early look at a mean": (
+        'aggregate = "daily"',
+        'aggregate = "daily"\nearly = true',
+        36,
+        "mean of 'daily' cannot",
+    ),
+    "an early look that is a text": ('aggregate = "daily"', 'aggregate = "daily"\nearly = "yes"', 36, "true or false"),
     "absence": ('aggregate = "daily"', 'aggregate = "daily"\nabsent_for = "1h"', 36, "not supported in this version"),
-    "an early aggregate": ("serve = true", "early = true", 21, "not supported in this version"),
+    "an early aggregate": ("serve = true", "early = true", 21, "unknown key"),
 }
 
 
