@@ -28,7 +28,7 @@ from streamgauge.processors.commit.dynamodb import DynamoDbStateStore
 from streamgauge.processors.commit.s3 import S3ObjectStore
 from streamgauge.processors.hosts.pipeline_file import load_pipeline
 
-__all__ = ["IN_THIS_PROCESS", "Rig"]
+__all__ = ["CLI", "IN_THIS_PROCESS", "Rig"]
 
 _RATE = 400.0
 # Generous, for a busy machine.
@@ -40,7 +40,7 @@ _WORKERS_MAX = 3
 # A command's environment and its output are those of the whole process.
 IN_THIS_PROCESS = threading.Lock()
 _MEASURES = ("readings", "total", "top")
-_CLI = [sys.executable, "-m", "streamgauge.cli"]
+CLI = [sys.executable, "-m", "streamgauge.cli"]
 _PUTTING = Path(__file__).with_name("putting.py")
 # 2 -> 4 -> 3 -> 1, and on to 2 again: how many merges, one after the other; none: every shard is split.
 _RESHARDS = (0, 1, 2, 0)
@@ -103,7 +103,7 @@ class Rig:
             pipeline="chaos",
             state_epoch=1,
         )
-        self.delivery = self._start("delivery", [*_CLI, "deliver", "--max-age", "1s"])
+        self.delivery = self._start("delivery", [*CLI, "deliver", "--max-age", "1s"])
 
     def _settings(self) -> StackSettings:
         return StackSettings(
@@ -140,7 +140,7 @@ class Rig:
 
     def work(self) -> str:
         """Start a worker."""
-        name = self._start("worker", [*_CLI, "process", "--lease", _LEASE])
+        name = self._start("worker", [*CLI, "process", "--lease", _LEASE])
         self.workers.append(name)
         return name
 
@@ -208,7 +208,7 @@ class Rig:
     def kill_delivery(self, number: int) -> None:
         """Kill delivery, and start it again."""
         self._kill(self.delivery)
-        self.delivery = self._start("delivery", [*_CLI, "deliver", "--max-age", "1s"])
+        self.delivery = self._start("delivery", [*CLI, "deliver", "--max-age", "1s"])
 
     def pause_worker(self, number: int) -> None:
         """Stop all workers but a new one until it has claimed their shards; then they go on as zombies."""

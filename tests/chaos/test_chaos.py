@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import pytest
 
+from chaos.kcl_rig import KclRig
 from chaos.lambda_rig import LambdaRig
 from chaos.rig import IN_THIS_PROCESS, Rig
 
@@ -39,6 +40,13 @@ LAMBDA_TROUBLES: Troubles = (
     LambdaRig.pause_function,
     LambdaRig.kill_event_source,
 )
+KCL_TROUBLES: Troubles = (
+    KclRig.kill_launcher,
+    KclRig.kill_child,
+    KclRig.reshard,
+    KclRig.pause_worker,
+    KclRig.kill_daemon,
+)
 AnyRig = TypeVar("AnyRig", bound=Rig)
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600 + 60 * ROUNDS)]
@@ -60,6 +68,12 @@ def test_whatever_befalls_the_functions_the_audit_passes_and_the_panes_are_true(
     rounds = int(ASKED or len(LAMBDA_TROUBLES))
     rig = run_rounds(tmp_path, SEED, rounds, make=LambdaRig, troubles=LAMBDA_TROUBLES)
     assert rounds < len(LAMBDA_TROUBLES) or (rig.killed and rig.stopped)
+
+
+def test_whatever_befalls_the_kcl_the_audit_passes_and_the_panes_are_true(tmp_path: Path) -> None:
+    rounds = int(ASKED or len(KCL_TROUBLES))
+    rig = run_rounds(tmp_path, SEED, rounds, make=KclRig, troubles=KCL_TROUBLES)
+    assert rounds < len(KCL_TROUBLES) or {"launcher", "child", "zombie", "java"} <= set(rig.ended)
 
 
 def run_rounds(
