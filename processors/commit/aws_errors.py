@@ -17,7 +17,7 @@ from botocore.exceptions import (
 
 from streamgauge.processors.commit.ports import StoreRefused, StoreUnavailable
 
-__all__ = ["AWS_ERRORS", "error_code", "is_transient", "port_errors", "reason_of"]
+__all__ = ["AWS_ERRORS", "error_code", "is_transient", "port_errors", "reason_of", "remedy_for"]
 
 AWS_ERRORS = (BotoCoreError, ClientError)
 
@@ -41,6 +41,16 @@ _TRANSIENT_CODES = frozenset(
     }
 )
 _OUT_OF_SPACE = 507
+# The call was right, and whoever signed it is not known, or not any more.
+_CREDENTIAL_CODES = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "UnrecognizedClientException",
+    }
+)
 
 
 def error_code(error: ClientError) -> str:
@@ -64,6 +74,15 @@ def reason_of(error: BotoCoreError | ClientError) -> str:
     return str(error)
 
 
+def remedy_for(error: BotoCoreError | ClientError, otherwise: str) -> str:
+    """What to do about an error that does not pass: `otherwise`, unless the credentials are at fault."""
+    if isinstance(error, NoCredentialsError):
+        return "Set AWS credentials (any will do for the local stack)"
+    if isinstance(error, ClientError) and error_code(error) in _CREDENTIAL_CODES:
+        return "Renew the AWS credentials, then start again: what is saved is saved"
+    return otherwise
+
+
 @contextmanager
 def port_errors(where: str) -> Iterator[None]:
     """Raise `StoreUnavailable` or `StoreRefused` for what botocore raises inside."""
@@ -76,9 +95,7 @@ def port_errors(where: str) -> Iterator[None]:
                 where=where,
                 remedy="Look there if it lasts; what is saved already is not touched by it",
             ) from error
-        remedy = "Check that it exists, that it has space, and that this process may use it"
-        if isinstance(error, NoCredentialsError):
-            remedy = "Set AWS credentials (any will do for the local stack)"
         if isinstance(error, ParamValidationError):
             raise
+        remedy = remedy_for(error, "Check that it exists, that it has space, and that this process may use it")
         raise StoreRefused(reason_of(error), where=where, remedy=remedy) from error

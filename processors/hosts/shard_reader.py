@@ -13,7 +13,7 @@ from streamgauge.events.errors import StreamgaugeError
 from streamgauge.events.position import Position
 from streamgauge.events.records import StreamRecord
 from streamgauge.events.times import instant_ms
-from streamgauge.processors.commit.aws_errors import AWS_ERRORS, error_code, is_transient, reason_of
+from streamgauge.processors.commit.aws_errors import AWS_ERRORS, error_code, is_transient, reason_of, remedy_for
 
 if TYPE_CHECKING:
     from types_boto3_kinesis import KinesisClient
@@ -207,7 +207,7 @@ class ShardReader:
         return ReadFailed(
             reason_of(error),
             where=self._where,
-            remedy="Check that the stream exists, and that this process may read it",
+            remedy=remedy_for(error, "Check that the stream exists, and that this process may read it"),
         )
 
 

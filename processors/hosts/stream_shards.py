@@ -8,7 +8,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from streamgauge.events.records import Shard
 from streamgauge.events.shard_listing import all_listed
-from streamgauge.processors.commit.aws_errors import AWS_ERRORS, error_code, is_transient, reason_of
+from streamgauge.processors.commit.aws_errors import AWS_ERRORS, error_code, is_transient, reason_of, remedy_for
 from streamgauge.processors.hosts.shard_reader import ReadFailed
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ class StreamUnreadable(ReadFailed):
         super().__init__(
             "there is no such stream" if is_missing else reason_of(error),
             where=f"stream {stream}",
-            remedy="Create it, or correct `stream` in the pipeline file" if is_missing else "Is Kinesis reachable?",
+            remedy="Create it, or correct `stream` in the pipeline file"
+            if is_missing
+            else remedy_for(error, "Is Kinesis reachable?"),
         )
         self.is_transient = is_transient(error)
 

@@ -379,6 +379,16 @@ def test_a_stream_that_was_deleted_is_no_end_of_its_shards() -> None:
     assert not one.world.store.row(PARENT).sealed
 
 
+def test_credentials_that_expire_are_one_clear_error_and_lose_nothing() -> None:
+    one = office(1, 2)
+    one.child().start().hand_over(*records(1), later_s=1.0)
+    one.kinesis.shards[PARENT].faults = [client_error("ExpiredTokenException")]
+    with pytest.raises(ReadFailed, match=r"ExpiredTokenException.*Renew the AWS credentials"):
+        one.child().start()
+    one.child().start().hand_over(*records(2), later_s=1.0)
+    assert one.counted == [1, 2]
+
+
 def test_a_sealed_shard_takes_everything_and_writes_nothing() -> None:
     one = office(1, closed=True)
     child = one.child().start()
