@@ -181,6 +181,20 @@ def test_a_gap_whose_records_were_trimmed_stops_the_shard_with_a_clear_error(lam
     assert lambdas.world.store.row(A).position == Position(1_003, 0)
 
 
+@pytest.mark.parametrize("is_held", [True, False])
+def test_what_was_trimmed_while_a_warm_sandbox_could_not_go_on_is_noticed(lambdas: Lambdas, is_held: bool) -> None:
+    """After a day of failures the event source goes on behind what is gone, and does not say so."""
+    sandbox = lambdas.sandbox()
+    sandbox.process(lambdas.put(*INPUT[:4]))
+    if not is_held:
+        lambdas.world.store.claim(A, owner="another")
+    lambdas.kinesis.shards[A].records = INPUT[6:]
+    lambdas.world.clock_ms += 24 * 3_600_000
+    with pytest.raises(Gap, match="position 1003/0"):
+        sandbox.process(INPUT[6:])
+    assert lambdas.has_counted(0, 1, 2, 3)
+
+
 def test_an_accepted_gap_is_named_in_the_state(lambdas: Lambdas) -> None:
     lambdas.sandbox().process(lambdas.put(*INPUT[:4]))
     lambdas.kinesis.shards[A].records = INPUT[6:]
@@ -242,6 +256,62 @@ def test_a_conflict_whose_row_does_not_cover_the_batch_is_waited_out_and_the_bat
     assert len(lambdas.time.waits) == 1 and 0 < lambdas.time.waits[0] <= 0.1
     assert len(set(first.owners)) == 2, "an owner and a version name one write"
     assert lambdas.has_counted(*range(10))
+
+
+def test_a_claim_of_a_shard_that_a_sandbox_knows_reads_nothing_from_the_stream(lambdas: Lambdas) -> None:
+    """Kinesis allows five reads a second of a shard, and a shard may change sandboxes at each invocation."""
+    batch = lambdas.put(*INPUT)
+    first, second = lambdas.sandbox(), lambdas.sandbox()
+    first.process(batch[:2])
+    second.process(batch[2:5])
+    reads = lambdas.kinesis.shards[A].reads
+    first.process(batch[5:7])
+    second.process(batch[7:9])
+    first.process(batch[9:])
+    assert lambdas.kinesis.shards[A].reads == reads
+    assert lambdas.has_counted(*range(10)) and (len(first.owners), len(second.owners)) == (3, 2)
+
+
+def test_a_state_that_has_gone_back_is_joined_anew(lambdas: Lambdas) -> None:
+    """Somebody has restored the table, under a sandbox that lives."""
+    batch = lambdas.put(*INPUT)
+    sandbox = lambdas.sandbox()
+    sandbox.process(batch[:3])
+    old = lambdas.world.store.row(A)
+    blob = lambdas.world.store.snapshot(old)
+    sandbox.process(batch[3:8])
+    lambdas.world.store._rows[A] = old
+    lambdas.world.store._snapshots[A, old.snapshot_sha256] = blob
+    answer = sandbox.process(batch[8:])
+    assert answer.failed_from is None and answer.work.gap_records == 5
+    assert lambdas.has_counted(*range(10))
+
+
+def test_a_sandbox_that_was_overtaken_looks_before_it_applies_a_batch_for_nothing(lambdas: Lambdas) -> None:
+    batch = lambdas.put(*INPUT)
+    first, second = lambdas.sandbox(), lambdas.sandbox()
+    first.process(batch[:1])
+    second.process(batch[1:2])
+    assert first.process(batch[2:4]).work.conflicts == 1
+    second.process(batch[4:6])
+    applied: list[int] = []
+    first.on_apply = lambda records: applied.append(len(records))
+    answer = first.process(batch[6:])
+    assert (answer.failed_from, answer.work.conflicts, answer.work.claims) == (None, 0, 1)
+    assert applied == [4] and lambdas.has_counted(*range(10))
+
+
+def test_a_sandbox_that_is_alone_for_a_while_looks_no_more(lambdas: Lambdas, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = lambdas.sandbox(), lambdas.sandbox()
+    for number, sandbox in enumerate((first, second, first)):
+        sandbox.process(lambdas.put(make_record(number)))
+    looks: list[str] = []
+    row = lambdas.world.store.row
+    monkeypatch.setattr(lambdas.world.store, "row", lambda shard_id: looks.append(shard_id) or row(shard_id))
+    for number in range(3, 40):
+        first.process(lambdas.put(make_record(number)))
+    assert len(looks) == 16
+    assert lambdas.has_counted(*range(40))
 
 
 def test_a_sandbox_that_is_fenced_again_and_again_lets_the_batch_come_back(lambdas: Lambdas) -> None:

@@ -558,7 +558,7 @@ MUTATIONS = (
         (
             Edit(
                 "processors/hosts/aws_lambda/shards.py",
-                "                self._warm.pop(batch.shard_id, None)\n                work.conflicts += 1",
+                "                self._warm.was_fenced(batch.shard_id)\n                work.conflicts += 1",
                 "                work.conflicts += 1",
             ),
         ),
@@ -619,11 +619,44 @@ MUTATIONS = (
         (
             Edit(
                 "processors/hosts/aws_lambda/shards.py",
-                "            self._warm.pop(shard_id, None)\n            raise",
+                "            self._warm.forget(shard_id)\n            raise",
                 "            raise",
             ),
         ),
         (_LAMBDA + "test_after_a_bug_the_next_invocation_begins_from_what_is_saved",),
+    ),
+    Mutation(
+        "Lambda host, a state that has gone back is joined anew",
+        (
+            Edit(
+                "processors/hosts/aws_lambda/warm.py",
+                "position.sequence_number >= number",
+                "position.sequence_number >= 0",
+            ),
+        ),
+        (_LAMBDA + "test_a_state_that_has_gone_back_is_joined_anew",),
+    ),
+    Mutation(
+        "Lambda host, a trimmed gap behind a warm state is noticed",
+        (
+            Edit(
+                "processors/hosts/aws_lambda/warm.py",
+                "return self._now_ms() - arrival_ms < _KEPT_FOR_CERTAIN_MS",
+                "return self._now_ms() - arrival_ms < 1_000 * _KEPT_FOR_CERTAIN_MS",
+            ),
+        ),
+        (_LAMBDA + "test_what_was_trimmed_while_a_warm_sandbox_could_not_go_on_is_noticed",),
+    ),
+    Mutation(
+        "Lambda host, an overtaken state is let go",
+        (
+            Edit(
+                "processors/hosts/aws_lambda/warm.py",
+                "if held is None or not self._looks:",
+                "if held is None or self._looks:",
+            ),
+        ),
+        (_LAMBDA + "test_a_sandbox_that_was_overtaken_looks_before_it_applies_a_batch_for_nothing",),
     ),
     Mutation(
         "Lambda host, a cold start that took long answers before it claims",

@@ -131,6 +131,7 @@ class Container(Function):
             self.open,
             store=self.world.store,
             time=TimeLeft(self._now_s, self._sleep),
+            now_ms=lambda: self.clock.now_ms,
             rng=self.rng,
             new_owner=self.new_owner,
             settings=self._settings,

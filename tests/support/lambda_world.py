@@ -70,6 +70,7 @@ class Sandbox:
             self.open,
             store=lambdas.world.store,
             time=TimeLeft(time.clock, time.sleep),
+            now_ms=lambda: lambdas.world.clock_ms,
             rng=Random(name),
             new_owner=self.new_owner,
             settings=settings,

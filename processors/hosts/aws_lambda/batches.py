@@ -19,9 +19,11 @@ class Work:
     """What an invocation has done, for logs and metrics.
 
     ``before`` and ``after`` are the shard's counters; what a fenced session counted has not happened.
+    ``is_overtaken``: the state at hand was an old one, and was let go before anything was applied to it.
     """
 
     claims: int = 0
+    is_overtaken: bool = False
     conflicts: int = 0
     gap_records: int = 0
     commit_s: float = 0.0

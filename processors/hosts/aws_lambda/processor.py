@@ -101,6 +101,7 @@ class _Wired:
             session_opener(clients, self._resources, self._pipeline, parents=parents),
             store=state_store(clients, self._resources, self._pipeline),
             time=self._time,
+            now_ms=_now_ms,
             rng=Random(),  # noqa: S311 - spreads what sandboxes do, guards no secret
             new_owner=lambda: str(uuid4()),
             settings=BatchSettings(accept_gap=settings.accept_gap),
@@ -123,7 +124,7 @@ class _Wired:
         return {"batchItemFailures": [{"itemIdentifier": answer.failed_from}]}
 
     def _say(self, answer: Answer, *, records: int, arrival_ms: int) -> None:
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = _now_ms()
         work = answer.work
         if answer.failed_from is not None:
             self._observed.warning(
@@ -145,3 +146,7 @@ class _Wired:
     def _wait_for_parent(self, seconds: float) -> None:
         if not self._time.wait(seconds):
             raise ParentBehind("the time of the invocation went into its parent", where=f"stream {self._stream}")
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

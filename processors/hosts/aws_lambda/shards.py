@@ -24,6 +24,7 @@ from streamgauge.processors.commit.ports import (
 from streamgauge.processors.commit.session import ShardSession
 from streamgauge.processors.hosts.aws_lambda.batches import Answer, Batch, Work, runs
 from streamgauge.processors.hosts.aws_lambda.time_left import TimeLeft
+from streamgauge.processors.hosts.aws_lambda.warm import Held, WarmShards
 from streamgauge.processors.hosts.gap import read_gap
 from streamgauge.processors.hosts.shard_reader import ReadFailed, ShardReader, TryLater
 from streamgauge.processors.hosts.stream_shards import StreamUnreadable, list_shards
@@ -56,17 +57,9 @@ class BatchSettings:
     accept_gap: bool = False
     run_bytes: int = 512 * 1024
     warm_bytes: int = 64 * 1024 * 1024
-    backoff_s: float = 0.1
+    backoff_s: float = 0.02
     max_backoff_s: float = 3.0
     parent_wait_s: float = 5.0
-
-
-@dataclass(slots=True)
-class _Warm:
-    """A shard that this sandbox holds. ``is_joined``: nothing lies between its state and the batches that it gets."""
-
-    session: ShardSession
-    is_joined: bool = False
 
 
 class ShardBatches:
@@ -78,6 +71,8 @@ class ShardBatches:
         Claims and restores a shard: `ShardSession.open` with everything else filled in.
     store
         The rows of the pipeline, as `open_session` uses them.
+    now_ms
+        Milliseconds since the epoch.
     new_owner
         A fresh UUID at each call.
     rng
@@ -92,6 +87,7 @@ class ShardBatches:
         *,
         store: StateStore,
         time: TimeLeft,
+        now_ms: Callable[[], int],
         rng: Random,
         new_owner: Callable[[], str],
         settings: BatchSettings | None = None,
@@ -105,12 +101,12 @@ class ShardBatches:
         self._new_owner = new_owner
         self._settings = settings or BatchSettings()
 
-        self._warm: dict[str, _Warm] = {}
+        self._warm = WarmShards(store, max_bytes=self._settings.warm_bytes, now_ms=now_ms)
 
     @property
     def warm(self) -> tuple[str, ...]:
         """The shards whose state is at hand, the one used last at the end."""
-        return tuple(self._warm)
+        return self._warm.shards
 
     def process(
         self, shard_id: str, records: Sequence[StreamRecord], *, left_s: float, total_s: float | None = None
@@ -135,7 +131,7 @@ class ShardBatches:
             return self._process(batch, work)
         except BaseException:
             # Whatever a session was in the middle of, the next invocation begins from what is saved.
-            self._warm.pop(shard_id, None)
+            self._warm.forget(shard_id)
             raise
 
     def _process(self, batch: Batch, work: Work) -> Answer:
@@ -148,7 +144,7 @@ class ShardBatches:
             try:
                 return self._attempt(batch, work)
             except Fenced as fenced:
-                self._warm.pop(batch.shard_id, None)
+                self._warm.was_fenced(batch.shard_id)
                 work.conflicts += 1
                 work.undo()
                 trouble = fenced
@@ -168,28 +164,32 @@ class ShardBatches:
             failures += 1
 
     def _attempt(self, batch: Batch, work: Work) -> Answer:
-        held = self._warm.pop(batch.shard_id, None)
+        if self._warm.is_overtaken(batch.shard_id):
+            work.is_overtaken = True
+            work.undo()
+        held = self._warm.get(batch.shard_id)
         if held is None and self._time.is_short:
             # Killed in the middle of a claim, this sandbox would never become warm.
             return Answer(batch.rest(work.committed), "the time of the invocation is used up", work)
         held = held or self._open(batch, work)
         if held is None:
             return Answer(None, None, work)
-        self._warm[batch.shard_id] = held
+        self._warm.use(batch.shard_id, held)
         reason = None if held.is_joined else self._join(held, batch, work)
         if reason is None:
             reason = self._apply(held.session, batch.records, work)
         self._commit(held.session, work)
-        self._forget_the_oldest()
         failed_from = batch.rest(work.committed)
+        if failed_from != batch.records[0].sequence_number:
+            self._warm.committed(batch.shard_id, held, arrival_ms=batch.records[0].arrival_ms)
         return Answer(failed_from, reason if failed_from else None, work)
 
     # --- a shard that is not ours yet, or not any more ----------------------------------------------------------------
 
-    def _open(self, batch: Batch, work: Work) -> _Warm | None:
+    def _open(self, batch: Batch, work: Work) -> Held | None:
         """Claim the shard; None if there is nothing left to do."""
         row = self._store.row(batch.shard_id) or self._register(batch.shard_id)
-        is_others = row.sealed or work.conflicts
+        is_others = row.sealed or work.conflicts or work.is_overtaken
         if is_others and batch.is_covered_by(row.position):
             # Another invocation has done its work, or a child has.
             work.committed = row.position
@@ -210,7 +210,7 @@ class ShardBatches:
         work.claims += 1
         session = self._open_session(row.shard, row.start, owner=self._new_owner(), seen_version=row.claim_version)
         work.begin(session)
-        return _Warm(session)
+        return self._warm.taken(batch.shard_id, session)
 
     def _register(self, shard_id: str) -> ShardRow:
         """The row of a shard that has none. All that the stream lists get theirs before one of them is claimed."""
@@ -224,16 +224,9 @@ class ShardBatches:
             )
         return found
 
-    def _forget_the_oldest(self) -> None:
-        size = sum(held.session.snapshot_bytes for held in self._warm.values())
-        for shard_id in list(self._warm)[:-1]:
-            if size <= self._settings.warm_bytes:
-                return
-            size -= self._warm.pop(shard_id).session.snapshot_bytes
-
     # --- records ------------------------------------------------------------------------------------------------------
 
-    def _join(self, held: _Warm, batch: Batch, work: Work) -> str | None:
+    def _join(self, held: Held, batch: Batch, work: Work) -> str | None:
         """Apply what the stream holds between the state and the batch; why it could not all be, if so."""
         session = held.session
         position = session.position
