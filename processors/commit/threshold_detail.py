@@ -94,7 +94,9 @@ def _summary(event: ThresholdEvent) -> str:
     measures = ", ".join(f"{name} = {_number(value)}" for name, value in event.measures)
     corrected = ", by a correction" if event.reason == "corrected" else ""
     window = f"{rfc3339(event.window_start_ms)} to {rfc3339(event.window_end_ms)}"
-    text = f"{event.detail_type} {event.state} for {key}{corrected}: {measures} in the window {window}"
+    # A rule about absent keys looks at no measures.
+    what = f"{measures} in the window {window}" if measures else f"last seen {rfc3339(event.window_start_ms)}"
+    text = f"{event.detail_type} {event.state} for {key}{corrected}: {what}"
     plain = text.translate(_PLAIN)
     return plain if len(plain) <= _SUMMARY_MAX else plain[: _SUMMARY_MAX - 3] + "..."
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streamgauge.processors.core.absence import SEEN, Absences
 from streamgauge.processors.core.batch import EventBatch, FieldColumn
 from streamgauge.processors.core.columns import integers, texts
 from streamgauge.processors.core.container import Column, Columns, SnapshotError
@@ -16,6 +17,7 @@ from streamgauge.processors.core.definition import Aggregate, Pipeline
 from streamgauge.processors.core.effects import PaneBatch
 from streamgauge.processors.core.floors import Floors
 from streamgauge.processors.core.keys import Key, KeyTable
+from streamgauge.processors.core.measures import Accumulators
 from streamgauge.processors.core.pane_kinds import new_panes
 from streamgauge.processors.core.panes import Placed, WindowEvents
 from streamgauge.processors.core.slots import Slots
@@ -73,6 +75,7 @@ class AggregateState:
             for threshold in pipeline.thresholds
             if threshold.aggregate == aggregate.name
         ]
+        self._absences = Absences(pipeline, aggregate, self._keys)
         self._panes.looks_early = any(rule.is_early for rule in self._rules)
 
     def select(self, batch: EventBatch) -> Selection:
@@ -118,6 +121,7 @@ class AggregateState:
             # By row, then by rule: a row's decisions belong together.
             crossings = [crossing for rule in self._rules for crossing in rule.read(emission)]
             crossings.sort(key=lambda crossing: crossing.row)
+        crossings += self._absences.apply(events, timeline.watermarks)
         self._let_go(int(timeline.watermarks[-1]) if len(timeline.watermarks) else NEVER)
         which = too_late.which
         late = zip(rows[which].tolist(), steps[which].tolist(), too_late.start_ms.tolist(), strict=True)
@@ -141,13 +145,18 @@ class AggregateState:
     def forget_keys(self) -> None:
         """Forget keys that no pane and no rule needs, if they are many. No `Selection` outlives this."""
         if len(self._keys) > self._forget_above:
-            self._panes.recode(self._keys.keep(self._live_keys()))
+            moved = self._keys.keep(self._live_keys())
+            self._panes.recode(moved)
+            self._absences.recode(moved)
             # Twice what is live: looking at all keys costs no more than their coming did.
             self._forget_above = _FORGOTTEN_KEYS_MIN + 2 * len(self._keys)
 
+    def _tables(self) -> list[tuple[str, Slots, Accumulators]]:
+        return [*self._panes.tables(), *self._absences.tables()]
+
     def _live_keys(self) -> NDArray[np.bool_]:
         live = self._keys.used()
-        for _, slots, _ in self._panes.tables():
+        for _, slots, _ in self._tables():
             live[slots.code[slots.used()]] = True
         return live
 
@@ -163,7 +172,7 @@ class AggregateState:
             f"key.{field}": [key[part] for key in keys] for part, field in enumerate(self._aggregate.key)
         }
         columns |= {f"flag.{name}": self._keys.flags(name)[codes] for name in self._keys.flag_names()}
-        for prefix, table, accumulators in self._panes.tables():
+        for prefix, table, accumulators in self._tables():
             slots = table.used()
             at, starts = place[table.code[slots]], table.start[slots]
             by_window = np.lexsort((at, starts))
@@ -189,7 +198,9 @@ class AggregateState:
             column = columns.get(f"flag.{name}")
             if isinstance(column, np.ndarray):
                 self._keys.flags(name)[codes] = column
-        for prefix, table, accumulators in self._panes.tables():
+        for prefix, table, accumulators in self._tables():
+            if prefix == SEEN and f"{prefix}.key" not in columns:
+                continue
             slots = table.create(integers(columns, f"{prefix}.start"), codes[integers(columns, f"{prefix}.key")])
             for name in table.names():
                 column = columns.get(f"{prefix}.{name}")
@@ -203,3 +214,4 @@ class AggregateState:
             beside = {name.removeprefix(below): column for name, column in columns.items() if name.startswith(below)}
             accumulators.restore(beside, slots)
         self._panes.index(watermark_ms)
+        self._absences.start(watermark_ms)

@@ -11,6 +11,7 @@ from streamgauge.processors.core.expressions import Expression
 from streamgauge.processors.core.window_kinds import HoppingWindow, SessionWindow, TumblingWindow, Window
 
 __all__ = [
+    "Absence",
     "Aggregate",
     "HoppingWindow",
     "Measure",
@@ -86,6 +87,17 @@ class Threshold:
 
 
 @dataclass(frozen=True, slots=True)
+class Absence:
+    """One ``[[threshold]]`` with `absent_for`: it raises for a key of `aggregate` that was seen and falls silent."""
+
+    name: str
+    aggregate: str
+    absent_for_ms: int
+    detail_type: str
+    severity: Severity = "warning"
+
+
+@dataclass(frozen=True, slots=True)
 class Pipeline:
     """A whole pipeline file, checked. Durations in milliseconds; `mapping` is None for CloudEvents.
 
@@ -106,6 +118,7 @@ class Pipeline:
     aggregates: tuple[Aggregate, ...]
     thresholds: tuple[Threshold, ...]
     warnings: tuple[str, ...] = ()
+    absences: tuple[Absence, ...] = ()
 
     def aggregate(self, name: str) -> Aggregate | None:
         """The aggregate of that name."""

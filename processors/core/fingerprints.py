@@ -11,7 +11,7 @@ import msgspec
 
 from streamgauge.processors.core.columns import texts
 from streamgauge.processors.core.container import Columns, SnapshotError
-from streamgauge.processors.core.definition import Aggregate, Pipeline, Threshold
+from streamgauge.processors.core.definition import Absence, Aggregate, Pipeline, Threshold
 
 __all__ = ["check_definitions", "definition_columns"]
 
@@ -44,10 +44,21 @@ def _threshold(threshold: Threshold) -> _Definition:
     }
 
 
+def _absence(absence: Absence) -> _Definition:
+    return {
+        "name": absence.name,
+        "aggregate": absence.aggregate,
+        "absent_for": f"{absence.absent_for_ms} ms",
+    }
+
+
 def _definitions(pipeline: Pipeline) -> dict[str, list[_Definition]]:
     return {
         "aggregate": [_aggregate(aggregate) for aggregate in pipeline.aggregates],
-        "threshold": [_threshold(threshold) for threshold in pipeline.thresholds],
+        "threshold": [
+            *(_threshold(threshold) for threshold in pipeline.thresholds),
+            *(_absence(absence) for absence in pipeline.absences),
+        ],
     }
 
 

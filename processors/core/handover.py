@@ -37,7 +37,7 @@ from streamgauge.processors.core.watermark import Watermark
 
 __all__ = ["ParentState", "inherit", "split_outbox"]
 
-_ROW_TABLES = ("pane", "slice")
+_ROW_TABLES = ("pane", "slice", "seen")
 """The tables of an aggregate's columns that have a row per key and window; all other columns have one per key."""
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar, get_args
 from streamgauge.events.catalogue import Catalogue, FieldType
 from streamgauge.events.envelope import MAX_SEQUENCE_WINDOW, MIN_SEQUENCE_WINDOW, RESERVED_TYPE_PREFIX
 from streamgauge.events.mapping import EventMapping, MappingError, parse_mapping
-from streamgauge.processors.core.definition import Aggregate, Pipeline, Severity, Threshold
+from streamgauge.processors.core.definition import Absence, Aggregate, Pipeline, Severity, Threshold
 from streamgauge.processors.core.expressions import Expression, Kind, compile_expression
 from streamgauge.processors.core.parse_measures import parse_measures
 from streamgauge.processors.core.parse_windows import TimeZones, parse_window
@@ -39,7 +39,7 @@ _PIPELINE_KEYS = (
 _EVENT_KEYS = ("id", "time", "time_format", "type", "key", "source")
 _AGGREGATE_KEYS = ("name", "key", "window", "allowed_lateness", "where", "measures", "serve")
 _THRESHOLD_KEYS = ("name", "aggregate", "raise_when", "clear_when", "detail_type", "severity", "early")
-_LATER_RULES = {"absent_for": "a rule about absent events is"}
+_ABSENCE_KEYS = ("name", "aggregate", "absent_for", "detail_type", "severity")
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _STREAM = re.compile(r"[A-Za-z0-9_.-]{1,128}")
@@ -82,7 +82,7 @@ def parse_pipeline(text: str, *, file: str, schemas: Catalogue, time_zones: Time
     aggregates = _distinct(
         toml, "aggregate", [_aggregate(entry, fields, time_zones) for entry in toml.tables("aggregate")]
     )
-    thresholds = [_threshold(entry, aggregates) for entry in toml.tables("threshold")]
+    rules = _distinct(toml, "threshold", [_threshold(entry, aggregates) for entry in toml.tables("threshold")])
     return Pipeline(
         name=_name(table),
         stream=_stream(table),
@@ -96,7 +96,8 @@ def parse_pipeline(text: str, *, file: str, schemas: Catalogue, time_zones: Time
         catalogue=schemas,
         mapping=mapping,
         aggregates=tuple(aggregates),
-        thresholds=tuple(_distinct(toml, "threshold", thresholds)),
+        thresholds=tuple(rule for rule in rules if isinstance(rule, Threshold)),
+        absences=tuple(rule for rule in rules if isinstance(rule, Absence)),
         warnings=(NO_ID_WARNING,) if mapping is not None and mapping.id is None else (),
     )
 
@@ -175,7 +176,7 @@ def _mapping(toml: TomlFile, event_types: tuple[str, ...]) -> EventMapping | Non
 
 
 def _aggregate(table: Table, fields: _Fields, time_zones: TimeZones | None) -> Aggregate:
-    table.check_keys(_AGGREGATE_KEYS, _LATER_RULES)
+    table.check_keys(_AGGREGATE_KEYS)
     where = table.string("where", "") if "where" in table.values else None
     return Aggregate(
         name=_name(table),
@@ -207,8 +208,8 @@ def _key(table: Table, fields: _Fields) -> tuple[str, ...]:
     return key
 
 
-def _threshold(table: Table, aggregates: list[Aggregate]) -> Threshold:
-    table.check_keys(_THRESHOLD_KEYS, _LATER_RULES)
+def _threshold(table: Table, aggregates: list[Aggregate]) -> Threshold | Absence:
+    table.check_keys(_ABSENCE_KEYS if "absent_for" in table.values else _THRESHOLD_KEYS)
     name, wanted = _name(table), table.string("aggregate")
     aggregate = next((known for known in aggregates if known.name == wanted), None)
     if aggregate is None:
@@ -224,6 +225,8 @@ def _threshold(table: Table, aggregates: list[Aggregate]) -> Threshold:
     detail_type = table.string("detail_type", name)
     if len(detail_type) > 128:
         raise table.error("detail_type", "longer than EventBridge's 128 characters")
+    if "absent_for" in table.values:
+        return Absence(name, wanted, table.duration("absent_for", least_ms=1), detail_type, _severity(table))
     return Threshold(
         name=name,
         aggregate=wanted,
@@ -287,7 +290,7 @@ def _max_w(table: Table) -> int:
     return value
 
 
-Named = TypeVar("Named", Aggregate, Threshold)
+Named = TypeVar("Named", bound=Aggregate | Threshold | Absence)
 
 
 def _distinct(toml: TomlFile, kind: str, entries: list[Named]) -> list[Named]:

@@ -118,7 +118,8 @@ def receivers(clients: AwsClients, resources: Resources, pipeline: Pipeline) -> 
         threshold_events=EventBridgeReceiver(
             clients.events,
             resources.event_bus,
-            severities={threshold.name: threshold.severity for threshold in pipeline.thresholds},
+            severities={rule.name: rule.severity for rule in pipeline.thresholds}
+            | {rule.name: rule.severity for rule in pipeline.absences},
         ),
         served_panes=ServedPanesReceiver(
             clients.dynamodb, resources.panes_table, pipeline=pipeline.name, state_epoch=pipeline.state_epoch

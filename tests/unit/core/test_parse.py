@@ -221,7 +221,13 @@ MISTAKES = {
         "mean of 'daily' cannot",
     ),
     "an early look that is a text": ('aggregate = "daily"', 'aggregate = "daily"\nearly = "yes"', 36, "true or false"),
-    "absence": ('aggregate = "daily"', 'aggregate = "daily"\nabsent_for = "1h"', 36, "not supported in this version"),
+    "absence and a condition": (
+        'aggregate = "daily"',
+        'aggregate = "daily"\nabsent_for = "1h"',
+        37,
+        "raise_when: unknown",
+    ),
+    "absence of nothing": ('raise_when = "mean > 100"', 'absent_for = "0s"', 36, "at least 1 ms"),
     "an early aggregate": ("serve = true", "early = true", 21, "unknown key"),
 }
 
