@@ -9,8 +9,8 @@ in memory, and checkpoints. For records put one by one (``plain``) and in aggreg
 over.
 
 The whole daemon: a local stack without limits, N records put ahead, then ``streamgauge process --host kcl`` until their
-end; seconds of CPU of Java, of all children (their start included) and of the launcher, and how long it took from the
-first record that a child was handed to the last commit.
+end. Counted is from the moment at which the first child has opened its shard to the last record's commit: seconds, and
+seconds of CPU of Java and of all children.
 """
 
 from __future__ import annotations
@@ -256,14 +256,14 @@ def whole_daemon(count: int, wire: str, shards: int) -> None:
         streamgauge(home, "up", "--host", "local", "--shards", str(shards), "--no-limits", "--no-ticks", "--detach")
         try:
             streamgauge(home, "produce", "--count", str(count), "--rate", "1000000", "--format", wire, "--end-of-input")
-            cpu = run_host(home, logs)
+            samples = run_host(home, logs)
         finally:
             streamgauge(home, "down")
-        report(wire, shards, logs, cpu)
+        report(wire, shards, logs, samples)
 
 
-def run_host(home: Path, logs: Path) -> dict[str, float]:
-    """Run it to the end of the input; the CPU seconds of its parts."""
+def run_host(home: Path, logs: Path) -> list[tuple[float, float]]:
+    """Run it to the end of the input; when Java had used how many seconds of CPU."""
     environment = {**os.environ, "STREAMGAUGE_HOME": str(home), "NO_COLOR": "1"}
     arguments = ["process", "--host", "kcl", "--until-end-of-input", "--logs", str(logs)]
     launcher = psutil.Popen(
@@ -272,33 +272,38 @@ def run_host(home: Path, logs: Path) -> dict[str, float]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    cpu = {"java": 0.0, "launcher": 0.0}
+    samples = [(0.0, 0.0)]
     while launcher.poll() is None:
-        for process in [launcher, *launcher.children()]:
+        for process in launcher.children():
             try:
-                times, name = process.cpu_times(), process.name()
+                if "java" in process.name():
+                    times = process.cpu_times()
+                    samples.append((time.time(), times.user + times.system))
             except psutil.Error:
                 continue
-            part = "java" if "java" in name else "launcher"
-            cpu[part] = max(cpu[part], times.user + times.system)
-        time.sleep(0.1)
+        time.sleep(0.05)
     if launcher.returncode:
         sys.exit((logs / "daemon.log").read_text()[-3000:])
-    return cpu
+    return samples
 
 
-def report(wire: str, shards: int, logs: Path, cpu: dict[str, float]) -> None:
+def report(wire: str, shards: int, logs: Path, samples: list[tuple[float, float]]) -> None:
     entries = [entry for line in (logs / "children.log").read_bytes().splitlines() if (entry := decode_entry(line))]
-    progress = [entry for entry in entries if entry.progress is not None and entry.progress.records]
-    last = {entry.pid: entry.progress for entry in progress}
-    records = sum(each.records for each in last.values() if each is not None)
-    cpu["children"] = sum(each.cpu_s for each in last.values() if each is not None)
-    begun = min(entry.time_ms for entry in entries if entry.event == "started")
-    took_s = (max(entry.time_ms for entry in progress) - begun) / 1000
-    parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in cpu.items())
-    print(f"  {wire:5}  {records:,} user records over {shards} shards in {took_s:.1f} s: {records / took_s:,.0f}/s")
-    print(f"         CPU s: {parts}; records per CPU s of Java {records / cpu['java']:,.0f}", end="")
-    print(f", of the children {records / cpu['children']:,.0f}")
+    told = [(entry.time_ms / 1000, entry.pid, entry.progress) for entry in entries if entry.progress is not None]
+    first, last = {pid: each for _, pid, each in reversed(told)}, {pid: each for _, pid, each in told}
+    records = sum(each.records for each in last.values())
+    children_s = sum(each.cpu_s - first[pid].cpu_s for pid, each in last.items())
+    begun = min(at for at, _, _ in told)
+    # Afterwards children only say that nothing has come.
+    ended = max(min(at for at, pid, each in told if (pid, each.records) == (of, last[of].records)) for of in last)
+    java_s = java_at(samples, ended) - java_at(samples, begun)
+    print(f"  {wire:5}  {records:,} user records over {shards} shards in {ended - begun:.1f} s", end="")
+    print(f": {records / (ended - begun):,.0f}/s; per CPU second of Java {records / java_s:,.0f}", end="")
+    print(f", of the children {records / children_s:,.0f}")
+
+
+def java_at(samples: list[tuple[float, float]], at: float) -> float:
+    return max(used for when, used in samples if when <= at)
 
 
 def main() -> None:
