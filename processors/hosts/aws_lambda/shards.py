@@ -247,7 +247,7 @@ class ShardBatches:
                         return reason
             except _TimeIsOver:
                 return "what lies before the batch is being read"
-        held.is_joined = True
+        held.is_joined, held.arrival_ms = True, batch.records[0].arrival_ms
         return None
 
     def _pause(self, seconds: float) -> None:

@@ -20,7 +20,7 @@ _KEPT_FOR_CERTAIN_MS = 12 * 3_600_000
 class Held:
     """A shard that this sandbox holds. ``is_joined``: nothing lies between its state and the batches that it gets.
 
-    ``arrival_ms`` is that of a record up to which the two have met, at or before the state's position.
+    ``arrival_ms`` is that of a record at which the two have met: nothing before the one that follows on it is missing.
     """
 
     session: ShardSession
