@@ -931,4 +931,15 @@ MUTATIONS = (
         ),
         ("tests/properties/test_user_records.py::test_what_was_taken_apart_means_the_same",),
     ),
+    Mutation(
+        "kcl, standard output is open to all",
+        (
+            Edit(
+                "processors/hosts/kcl/child.py",
+                "    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())\n",
+                "",
+            ),
+        ),
+        (_KCL_DIALOGUE + "test_nothing_but_the_protocol_comes_to_standard_output",),
+    ),
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -239,3 +241,28 @@ def test_the_core_writes_and_reads_nothing_by_itself() -> None:
     answer = dialogue.receive(next(messages))
     assert getattr(answer, "error", None) == "ThrottlingException"
     assert json.loads(dialogue.done()) == {"action": "status", "responseFor": "processRecords"}
+
+
+_PRINTS = """
+import os
+from streamgauge.processors.hosts.kcl.child import take_standard_output
+protocol = take_standard_output()
+print("a library's line")
+os.write(1, b"one from below Python")
+os.system("echo one of a process")
+protocol.write(b"the protocol's")
+"""
+
+
+def test_nothing_but_the_protocol_comes_to_standard_output() -> None:
+    done = subprocess.run([sys.executable, "-c", _PRINTS], capture_output=True, check=True)
+    assert done.stdout == b"the protocol's"
+    for line in (b"a library's line", b"one from below Python", b"one of a process"):
+        assert line in done.stderr
+
+
+def test_a_child_that_no_daemon_started_says_what_does() -> None:
+    command = [sys.executable, "-m", "streamgauge.cli.kcl_child"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "streamgauge process --host kcl" in done.stderr
