@@ -134,7 +134,6 @@ class Exchange:
         self._stages.set_map(shards)
         waiting, self._landed_elsewhere = self._landed_elsewhere, []
         misrouted: list[Delivery] = []
-        misled: set[str] = set()
         for record, shard_id, sequence_number in waiting:
             hash_range = self._stages.map.hash_range(shard_id)
             if hash_range is None:  # ListShards is behind PutRecords
@@ -143,10 +142,9 @@ class Exchange:
                 self._acknowledge(record, shard_id, sequence_number)
             else:
                 misrouted += record.events  # every consumer ignores the whole aggregate
-                misled |= self._stages.map.heirs(record.shard_id)
         self._stats.misrouted_events += len(misrouted)
         self._stats.resent_events += len(misrouted)
-        self._stages.reroute(misrouted, misled, now_ms)
+        self._stages.reroute(misrouted, now_ms)
         self._doubted.clear()
         self._note_busy_shards()
         in_vain = bool(waiting) and len(self._landed_elsewhere) == len(waiting)
@@ -216,7 +214,6 @@ class Exchange:
         due_ms = now_ms + self._stages.retrier.delay_ms(max(record.attempts for record in records))
         in_time: list[OutRecord] = []
         displaced: list[Delivery] = []
-        heirs: set[str] = set()
         for record in records:
             record.attempts += 1
             if self._is_overdue(record, due_ms):
@@ -227,10 +224,9 @@ class Exchange:
                 in_time.append(record)
             else:  # closed while the record was on its way
                 displaced += record.events
-                heirs |= self._stages.map.heirs(record.shard_id)
         self._stages.retry(in_time, due_ms)
         if displaced:
-            self._stages.reroute(displaced, heirs, now_ms)
+            self._stages.reroute(displaced, now_ms)
 
     def _note_busy_shards(self) -> None:
         """Where order holds the next record back: something is on its way, or the map is wrong there.
@@ -246,10 +242,13 @@ class Exchange:
         return first_ms is not None and at_ms > first_ms + self._settings.resend_horizon_ms
 
     def _split_overdue(self, record: OutRecord, at_ms: int, now_ms: int) -> None:
-        """End the events whose horizon has passed at `at_ms`; the others go into another record."""
+        """End the events whose horizon has passed at `at_ms`; the others go before what was put after them."""
         horizon_ms = self._settings.resend_horizon_ms
+        others: list[Delivery] = []
         for event in record.events:
             if 0 <= event.first_attempt_ms < at_ms - horizon_ms:
                 self._outstanding.drop(event, f"the resend horizon of {horizon_ms} ms has passed: {event.refusal}")
             else:
-                self._stages.place_again([event], now_ms)
+                others.append(event)
+        if others:
+            self._stages.reroute(others, now_ms)

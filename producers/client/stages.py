@@ -135,17 +135,18 @@ class Stages:
         self.map = ShardMap(shards)
         self.attention = True
 
-    def reroute(self, misrouted: Sequence[Delivery], misled: Set[str], now_ms: int) -> None:
-        """Place `misrouted` events anew, and all that waits for a shard which takes no records any more.
+    def reroute(self, displaced: Sequence[Delivery], now_ms: int) -> None:
+        """Place events that were in a record anew, and all that waits for a shard which takes no records any more.
 
-        In the order of their puts, also in the shards that `misled` names, where the misrouted events belong: what is
-        queued there came later.
+        In the order of their puts, also in the shards where the displaced events belong: what is queued there came
+        later.
         """
+        joined: Set[str] = {self._predicted(event) for event in displaced} if self._ordered else frozenset()
 
         def stays(shard_id: str) -> bool:
-            return self.map.is_open(shard_id) and shard_id not in misled
+            return self.map.is_open(shard_id) and shard_id not in joined
 
-        events = [*misrouted]
+        events = [*displaced]
         for stage in (self.retrier, self._collector):
             for record in stage.remove(lambda record: not stays(record.shard_id)):
                 events += record.events

@@ -209,6 +209,17 @@ MUTATIONS = (
         (_PRODUCER + "test_misrouted_aggregates_are_sent_again_whole",),
     ),
     Mutation(
+        "order of what was in a record with an overdue event",
+        (
+            Edit(
+                "producers/client/exchange.py",
+                "            self._stages.reroute(others, now_ms)\n",
+                "            self._stages.place_again(others, now_ms)\n",
+            ),
+        ),
+        (_PRODUCER + "test_what_was_in_a_record_with_an_overdue_event_stays_before_what_was_put_later",),
+    ),
+    Mutation(
         "W's back-pressure",
         (
             Edit(

@@ -222,6 +222,40 @@ def test_what_waits_for_two_shards_goes_to_their_child_in_the_order_of_the_puts(
     assert rest == sorted(rest)
 
 
+def test_what_was_in_a_record_with_an_overdue_event_stays_before_what_was_put_later(world) -> None:
+    def refuse(rng: random.Random, call: int, entry: int) -> str:
+        events = w.requests[call - 1].records[entry].events
+        return "InternalFailure" if any(event.sequence == 0 for event in events) else ""
+
+    w = world(
+        shards=2,
+        settings=ProducerSettings(
+            aggregate_events_max=4, aggregate_linger_ms=10, resend_horizon_ms=5_000, backoff_max_ms=200
+        ),
+        refuse=refuse,
+    )
+    lower, upper = (
+        next(f"key-{n}" for n in range(60) if (hash_key(f"key-{n}") < 2**127) is low) for low in (True, False)
+    )
+    overdue = w.put(lower)
+    w.pass_ms(3_000)
+    w.merge()  # the overdue event's record is made anew, with events that were never sent
+    deliveries = [w.put(upper)]
+    for _ in range(30):
+        deliveries.append(w.put(lower))
+        w.pass_ms(20)
+    w.close()
+    assert isinstance(overdue.outcome, Unknown)
+    assert all(isinstance(delivery.outcome, Acknowledged) for delivery in deliveries)
+    assert any(
+        len(record.events) > 1 and record.events[0] is overdue for request in w.requests for record in request.records
+    )
+    reads = sorted(w.events(), key=lambda read: read.sequence_number)
+    numbers = [int(read.event.sequence) for read in reads if read.partition_key == lower]
+    assert len(numbers) == 30
+    assert numbers == sorted(numbers)
+
+
 def test_limits_of_a_shard_are_kept_without_being_throttled(world) -> None:
     w = world(limits=Limits(), shards=1)
     for n in range(12_000):
