@@ -15,21 +15,21 @@ __all__ = ["check_order", "check_puts"]
 def check_puts(left: Leftovers, attempts: Sequence[Attempt]) -> Iterator[str]:
     """Events of one producer for one key whose first copies stand in another order than they were put in.
 
-    A child's shard id and sequence numbers exceed its parents', so places compare within a lineage. What was given up
-    is waited for no longer, and may land behind all that went on without it.
+    A child's shard id and sequence numbers exceed its parents', so places compare within a lineage. An event whose
+    outcome is unknown, and no other, may stand behind later ones: it is waited for no longer, and may land yet.
     """
     newest: dict[tuple[str, str], str] = {}
-    abandoned = {attempt.identity for attempt in attempts if attempt.outcome != "acknowledged"}
+    unknown = {attempt.identity for attempt in attempts if attempt.outcome == "unknown"}
     seen: set[tuple[str, str]] = set()
     for row in left.rows:
         if row.identity is None or row.identity in seen or row.table.startswith("streamgauge_"):
             continue
         seen.add(row.identity)
-        if row.identity in abandoned:
-            continue
         source, sequence = row.identity
+        if not source.startswith("urn:streamgauge:"):
+            continue
         log = source, row.columns["subject"]
-        if source.startswith("urn:streamgauge:") and newest.get(log, "") > sequence:
+        if newest.get(log, "") > sequence and row.identity not in unknown:
             yield f"I6: {row.identity} of {log[1]} stands behind {newest[log]}"
         newest[log] = max(newest.get(log, ""), sequence)
 
