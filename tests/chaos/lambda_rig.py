@@ -15,7 +15,7 @@ import psutil
 from chaos.rig import Rig
 from streamgauge.events.control import Tick, control_event
 from streamgauge.events.envelope import encode_event
-from streamgauge.infra.local.functions import temporary_folder
+from streamgauge.infra.local.functions import kill_functions, temporary_folder
 from streamgauge.infra.local.record import FOLDER
 from streamgauge.infra.local.stack import StackSettings
 from streamgauge.infra.packaging.build import build_package
@@ -36,6 +36,12 @@ class LambdaRig(Rig):
         for name in ("ProcessorFunctionName", "TickFunctionName"):
             self._mistreat(self.info.outputs[name])
         self.event_source = self._start("event-source", _EVENT_SOURCE)
+
+    def close(self) -> None:
+        """End whoever calls through the proxies, before these are closed."""
+        self._children[self.event_source].kill()
+        kill_functions(self.info.folder)
+        super().close()
 
     def work(self) -> str:
         """Nobody has to be started."""
