@@ -43,13 +43,19 @@ _TYPES: Mapping[str, pa.DataType] = {
     "payload": pa.binary(),
     "gaps": pa.list_(_TEXT),
 }
+_AGGREGATE_COUNTERS = pa.struct(
+    [
+        *((name, pa.int64()) for name in ("accepted_before", "applied", "filtered", "late", "corrections")),
+        *((name, pa.int64()) for name in ("late_in_part", "cut_sessions")),
+    ]
+)
 _COUNTERS = pa.struct(
     [
         *((name, pa.int64()) for name in ("positions", "accepted", "duplicate_in_window", "duplicate_below_window")),
         *((name, pa.int64()) for name in ("duplicate_foreign", "type_not_read", "control", "ledger", "misrouted")),
         ("failed", _COUNTS),
         ("redelivered", pa.int64()),
-        ("aggregates", pa.map_(_TEXT, _COUNTS)),
+        ("aggregates", pa.map_(_TEXT, _AGGREGATE_COUNTERS)),
         ("threshold_events_raised", pa.int64()),
         ("threshold_events_cleared", pa.int64()),
     ]
