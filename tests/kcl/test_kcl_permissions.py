@@ -21,7 +21,7 @@ from streamgauge.infra.clients import LOCAL_CREDENTIALS, LOCAL_REGION, Clients
 from streamgauge.infra.local.deploying import deploy_locally
 from streamgauge.infra.local.kinesis.calls import read_calls
 from streamgauge.infra.local.mirror import mirror_streams
-from streamgauge.infra.local.processes import LOOPBACK, free_port
+from streamgauge.infra.local.processes import LOOPBACK, free_port, stop
 from streamgauge.infra.local.record import StackInfo, save_stack
 from streamgauge.infra.local.servers import ACCOUNT, launch_kinesis, launch_ministack, wait_for_server
 from streamgauge.processors.hosts.pipeline_file import load_pipeline
@@ -67,29 +67,33 @@ def watched(folder: Path, log: Path) -> Iterator[tuple[KclRig, CallWitness]]:
         launch_ministack(ports[0], folder=state, environment=environment, endpoints={}),
         launch_kinesis(ports[1], folder=state, environment=environment, limits=False, calls=log),
     )
-    for process, url in zip(servers, urls, strict=True):
-        wait_for_server(process, url, deadline_s=60)
-    endpoints = Endpoints(*urls)
-    outputs = deploy_locally(
-        Clients(endpoints, region=LOCAL_REGION),
-        name=STACK,
-        parameters=template_parameters(pipeline, shards=2),
-        deadline_s=120,
-    )
-    mirror_streams(STACK, endpoints, deadline_s=30)
-    info = StackInfo(
-        home=str(folder),
-        stack_name=STACK,
-        pipeline_file=str(file),
-        region=LOCAL_REGION,
-        account=ACCOUNT,
-        aws_url=urls[0],
-        kinesis_url=urls[1],
-        outputs=outputs,
-        processes=servers,
-    )
-    save_stack(info)
-    show_index(info)
+    try:
+        for process, url in zip(servers, urls, strict=True):
+            wait_for_server(process, url, deadline_s=60)
+        endpoints = Endpoints(*urls)
+        outputs = deploy_locally(
+            Clients(endpoints, region=LOCAL_REGION),
+            name=STACK,
+            parameters=template_parameters(pipeline, shards=2),
+            deadline_s=120,
+        )
+        mirror_streams(STACK, endpoints, deadline_s=30)
+        info = StackInfo(
+            home=str(folder),
+            stack_name=STACK,
+            pipeline_file=str(file),
+            region=LOCAL_REGION,
+            account=ACCOUNT,
+            aws_url=urls[0],
+            kinesis_url=urls[1],
+            outputs=outputs,
+            processes=servers,
+        )
+        save_stack(info)
+        show_index(info)
+    except BaseException:
+        stop(servers, grace_s=5)
+        raise
     with CallWitness(urls[0]) as witness, KclRig(info, AWS_ENDPOINT_URL=witness.url) as rig:
         yield rig, witness
 
