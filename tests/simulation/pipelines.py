@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from streamgauge.events.catalogue import Catalogue, EventSchema
-from streamgauge.processors.core.definition import Pipeline
+from streamgauge.processors.core.definition import HoppingWindow, Pipeline, SessionWindow, Window
 from streamgauge.processors.core.parse import parse_pipeline
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "FUTURE_BOUND_MS",
     "LATENESS_MS",
     "NOT_READ",
+    "OTHER_WINDOWS",
     "STREAM",
     "WIND",
     "WINDOW_MS",
@@ -29,6 +30,11 @@ BOUND_MS = 3_000
 FUTURE_BOUND_MS = 60_000
 WINDOW_MS = {"gusts": 5_000, "places": 12_000}
 LATENESS_MS = {"gusts": 4_000, "places": 0}
+OTHER_WINDOWS: dict[str, tuple[Window, int]] = {
+    "hops": (HoppingWindow(6_000, 2_000), 3_000),
+    "visits": (SessionWindow(2_000, 9_000), 4_000),
+}
+"""By aggregate that is not tumbling, its window and allowed lateness."""
 
 _TEXT = """
 [pipeline]
@@ -63,12 +69,39 @@ window = { tumbling = "12s" }
 where = "data.speed < 90"
 measures = { low = "min(data.speed)", kinds = "approx_distinct(data.n)" }
 
+[[aggregate]]
+name = "hops"
+key = ["subject"]
+window = { hopping = "6s", every = "2s" }
+allowed_lateness = "3s"
+measures = { n = "count()", top = "max(data.speed)" }
+
+[[aggregate]]
+name = "visits"
+key = ["subject"]
+window = { session = "2s", max_length = "9s" }
+allowed_lateness = "4s"
+measures = { n = "count()", top = "max(data.speed)" }
+serve = true
+
 [[threshold]]
 name = "gale"
 aggregate = "gusts"
 raise_when = "top > 60"
 clear_when = "top < 50"
 detail_type = "Gale"
+
+[[threshold]]
+name = "surge"
+aggregate = "hops"
+raise_when = "top > 60"
+clear_when = "top < 50"
+
+[[threshold]]
+name = "spell"
+aggregate = "visits"
+raise_when = "top > 60"
+clear_when = "top < 50"
 
 [[threshold]]
 name = "calm"

@@ -113,5 +113,6 @@ def _served(world: World, deployment: Deployment) -> dict[Any, tuple[int, int]]:
             continue
         key = tuple(json.loads(item["key"]["S"]).values())
         pane = item["aggregate"]["S"], key, instant_ms(item["window_start"]["S"])
-        found[pane] = int(item["revision"]["N"]), int(item["event_count"]["N"])
+        if not item["tombstone"]["BOOL"]:
+            found[pane] = int(item["revision"]["N"]), int(item["event_count"]["N"])
     return found

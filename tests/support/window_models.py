@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from streamgauge.processors.core.definition import HoppingWindow, SessionWindow, TumblingWindow, Window
@@ -74,13 +76,13 @@ class Late:
 class FixedModel:
     """Tumbling and hopping windows. A pane of a closed window stands by itself; before, it is its slices together."""
 
-    def __init__(self, window: TumblingWindow | HoppingWindow, lateness: int, keys: str) -> None:
+    def __init__(self, window: TumblingWindow | HoppingWindow, lateness: int, keys: Collection[str]) -> None:
         self.size = window.size_ms
         self.hop = window.every_ms if isinstance(window, HoppingWindow) else window.size_ms
         self.lateness = lateness
         self.slices: dict[tuple[int, str], ModelPane] = {}
         self.panes: dict[tuple[int, str], ModelPane] = {}
-        self.closed_to = dict.fromkeys(keys, NEVER)
+        self.closed_to: dict[str, float] = defaultdict(lambda: NEVER, dict.fromkeys(keys, NEVER))
 
     def starts(self, time: int) -> list[int]:
         last = time - time % self.hop
@@ -130,7 +132,7 @@ class FixedModel:
         pane.revision += 1
         return Shown(key, start, start + self.size, pane.revision, pane.measures())
 
-    def close(self, keys: str, watermark: float) -> list[Shown]:
+    def close(self, keys: Collection[str], watermark: float) -> list[Shown]:
         closing = {
             (start, key)
             for at, key in self.slices
@@ -165,9 +167,9 @@ class ModelSession:
 class SessionModel:
     """Sessions of events less than a gap apart, none longer than a maximum."""
 
-    def __init__(self, window: SessionWindow, lateness: int, keys: str) -> None:
+    def __init__(self, window: SessionWindow, lateness: int, keys: Collection[str]) -> None:
         self.gap, self.longest, self.lateness = window.gap_ms, window.max_length_ms, lateness
-        self.sessions: dict[str, list[ModelSession]] = {key: [] for key in keys}
+        self.sessions: dict[str, list[ModelSession]] = defaultdict(list, {key: [] for key in keys})
         self.revisions: dict[tuple[str, int], int] = {}
         self.cut = 0
 
@@ -230,7 +232,7 @@ class SessionModel:
         revision = self.revisions[key, start] = self.revisions.get((key, start), 0) + 1
         return Shown(key, start, end, revision, pane.measures(), tombstone)
 
-    def close(self, keys: str, watermark: float) -> list[Shown]:
+    def close(self, keys: Collection[str], watermark: float) -> list[Shown]:
         closing = [
             (each.first, key, each)
             for key in keys
@@ -253,7 +255,7 @@ class SessionModel:
         }
 
 
-def model_of(window: Window, lateness: int, keys: str) -> FixedModel | SessionModel:
+def model_of(window: Window, lateness: int, keys: Collection[str]) -> FixedModel | SessionModel:
     if isinstance(window, SessionWindow):
         return SessionModel(window, lateness, keys)
     return FixedModel(window, lateness, keys)

@@ -53,13 +53,13 @@ def _agrees(found: float | None, value: float | None, relative: float, absolute:
 
 
 def final_panes(left: Leftovers) -> dict[PaneId, dict[str, Any]]:
-    """The highest revision of every pane that was emitted."""
+    """The highest revision of every pane that was emitted and has not ceased to be."""
     final: dict[PaneId, dict[str, Any]] = {}
     for row in left.panes:
         pane = row["aggregate"], tuple(row["key"].values()), _ms(row["window_start"])
         if pane not in final or row["revision"] > final[pane]["revision"]:
             final[pane] = row
-    return final
+    return {pane: row for pane, row in final.items() if not row["tombstone"]}
 
 
 def _ms(text: str) -> int:
@@ -90,7 +90,11 @@ def check_panes(
                 yield f"I2: pane {pane}: {name} is {row['measures'][name]}, not {value}"
         if pane in closed and row["revision"] != expected.revision:
             yield f"I2: pane {pane} has revision {row['revision']}, not {expected.revision}"
-        if pane in closed and pane[0] == "gusts" and served.get(pane) != (row["revision"], row["event_count"]):
+        if (
+            pane in closed
+            and pane[0] in ("gusts", "visits")
+            and served.get(pane) != (row["revision"], row["event_count"])
+        ):
             yield f"I2: pane {pane} is served as {served.get(pane)}"
     for pane in served.keys() - closed.keys():
         yield f"I2: pane {pane} is served, and not archived"

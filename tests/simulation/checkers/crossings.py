@@ -11,6 +11,9 @@ from simulation.checkers.leftovers import Leftovers
 
 __all__ = ["check_crossings"]
 
+_RULES = {"gusts": "gale", "hops": "surge", "visits": "spell"}
+"""By aggregate the rule that raises above 60 and clears below 50."""
+
 
 def check_crossings(left: Leftovers) -> Iterator[str]:
     """What is wrong with the threshold events of the archive and the bus."""
@@ -43,14 +46,16 @@ def _check_crossings(left: Leftovers, by_id: dict[str, dict[str, Any]]) -> Itera
     expected, states = _final_crossings(left)
     for crossing in sorted((expected - standing) | (standing - expected)):
         yield f"I3: crossing {crossing} stands {standing[crossing]} times, not {expected[crossing]}"
-    newest: dict[tuple[str, ...], dict[str, Any]] = {}
+    newest: dict[tuple[str, tuple[str, ...]], dict[str, Any]] = {}
     for row in by_id.values():
-        key = tuple(row["key"].values())
-        if row["rule"] == "gale" and (key not in newest or row["rule_sequence"] > newest[key]["rule_sequence"]):
-            newest[key] = row
-    for key, row in newest.items():
-        if (row["state"] == "raised") != states[key]:
-            yield f"I6: the newest event of gale for {key} says {row['state']}"
+        alert = row["rule"], tuple(row["key"].values())
+        if row["rule"] == "calm":
+            continue
+        if alert not in newest or row["rule_sequence"] > newest[alert]["rule_sequence"]:
+            newest[alert] = row
+    for (rule, key), row in newest.items():
+        if (row["state"] == "raised") != states.get((rule, key), False):
+            yield f"I6: the newest event of {rule} for {key} says {row['state']}"
 
 
 def _final_crossings(left: Leftovers) -> tuple[Counter[tuple[str, tuple[str, ...], str, str]], dict[Any, bool]]:
@@ -60,17 +65,17 @@ def _final_crossings(left: Leftovers) -> tuple[Counter[tuple[str, tuple[str, ...
         panes[aggregate, key].append((start, row))
     states: dict[Any, bool] = {}
     for (aggregate, key), found in panes.items():
-        is_raised = False
+        is_raised, rule = False, _RULES.get(aggregate, "")
         for _, row in sorted(found, key=lambda pane: pane[0]):
             measures, start = row["measures"], row["window_start"]
             if aggregate == "places":
                 if measures["low"] < 20:
                     crossings["calm", key, start, "raise"] += 1
             elif not is_raised and measures["top"] > 60:
-                crossings["gale", key, start, "raise"] += 1
+                crossings[rule, key, start, "raise"] += 1
                 is_raised = True
             elif is_raised and measures["top"] < 50:
-                crossings["gale", key, start, "clear"] += 1
+                crossings[rule, key, start, "clear"] += 1
                 is_raised = False
-        states[key] = is_raised
+        states[rule, key] = is_raised
     return crossings, states

@@ -46,7 +46,8 @@ def check_order(left: Leftovers) -> Iterator[str]:
         if numbers != list(range(1, len(numbers) + 1)):
             yield f"I6: pane {pane} went through the revisions {numbers}"
         counts = [count for *_, count in found]
-        if counts != sorted(counts):
+        # A session that is taken back counts nothing.
+        if counts != sorted(counts) and pane[0] != "visits":
             yield f"I6: pane {pane} counted {counts}"
     commits: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
     for commit in left.commits:

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import variance
 
+from window_models import Shown, Values, model_of
+
 from simulation.checkers.leftovers import Leftovers, Row, ShardFacts, hash_of
-from simulation.pipelines import BOUND_MS, FUTURE_BOUND_MS, LATENESS_MS, NOT_READ, WIND, WINDOW_MS
+from simulation.pipelines import BOUND_MS, FUTURE_BOUND_MS, LATENESS_MS, NOT_READ, OTHER_WINDOWS, WIND, WINDOW_MS
 from streamgauge.processors.core.hashes import text_digest
 
 __all__ = ["Pane", "PaneKey", "Reference"]
@@ -47,6 +49,20 @@ class Pane:
             "latest": max(self.order)[-1],
             "high": sorted(self.speeds)[-(-9 * len(self.speeds) // 10) - 1],
         }
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A pane of windows that are not tumbling, as it stands at the end; it counts as many `ns` as it has events."""
+
+    ns: range
+    values: dict[str, float | None]
+    revision: int
+
+    def measures(self, aggregate: str) -> dict[str, float | None]:
+        """Its measures, whichever aggregate it is of."""
+        del aggregate
+        return self.values
 
 
 class _Shard:
@@ -92,7 +108,8 @@ class _Shard:
 
     @property
     def end_of_latest(self) -> int:
-        return max(self.latest - self.latest % size + size for size in WINDOW_MS.values())
+        ends = [self.latest - self.latest % size + size for size in WINDOW_MS.values()]
+        return max(ends + [window.latest_end_ms(self.latest) for window, _ in OTHER_WINDOWS.values()])
 
 
 class Reference:
@@ -109,7 +126,8 @@ class Reference:
     """
 
     def __init__(self, left: Leftovers, must_fail: set[tuple[str, int]], begins_ms: Mapping[str, int]) -> None:
-        self.panes: dict[PaneKey, Pane] = defaultdict(Pane)
+        self.panes: dict[PaneKey, Pane | Standing] = {}
+        self._models = {name: model_of(window, late, ()) for name, (window, late) in OTHER_WINDOWS.items()}
         self.counted: dict[tuple[str, str], Row] = {}
         self.not_read: dict[tuple[str, str], Row] = {}
         self.failed: set[tuple[str, int, int]] = set()
@@ -117,6 +135,7 @@ class Reference:
         self.late: set[tuple[str, tuple[str, int, int]]] = set()
         self.late_identities: set[tuple[str, tuple[str, str]]] = set()
         self.shards: dict[str, _Shard] = {}
+        self._subjects: set[str] = set()
         self.twice: list[tuple[str, str]] = []
         self.before: set[tuple[str, int, int]] = set()
         self._must_fail = must_fail
@@ -132,6 +151,24 @@ class Reference:
             self.before.update(row.place for row in rows[:first])
             for row in rows[first:]:
                 self._pass(shard, row)
+
+    def _stand(self, aggregate: str, subject: str, start: int, values: Values, *, revision: int) -> None:
+        shown = {"n": values["n"], "top": values["high"]}
+        self.panes[aggregate, (subject,), start] = Standing(range(int(values["n"] or 0)), shown, revision)
+
+    def _show(self, aggregate: str, panes: list[Shown]) -> None:
+        for pane in panes:
+            self.panes.pop((aggregate, (pane.key,), pane.start), None)
+            if not pane.tombstone:
+                self._stand(aggregate, pane.key, pane.start, pane.measures, revision=pane.revision)
+
+    def _close(self, shard: _Shard) -> None:
+        """Close what the watermark has reached, of the keys that the shard has."""
+        if shard.watermark is None:
+            return
+        held = [key for key in self._subjects if shard.facts.first <= hash_of(key) <= shard.facts.last]
+        for name, model in self._models.items():
+            self._show(name, model.close(held, shard.watermark))
 
     def holder(self, key: str) -> _Shard:
         """The last shard of the lineage that a key belongs to."""
@@ -164,6 +201,7 @@ class Reference:
         elif shard.watermark is not None:
             idle = data["at_ms"] - shard.highest_arrival
             shard.rise(min(shard.highest - BOUND_MS + idle, shard.end_of_latest))
+        self._close(shard)
 
     def _new(self, shard: _Shard, row: Row) -> None:
         columns = row.columns
@@ -210,7 +248,8 @@ class Reference:
                 continue
             counts["applied"] += 1
             key = (subject,) if aggregate == "gusts" else (subject, data["place"])
-            pane = self.panes[aggregate, key, start]
+            pane = self.panes.setdefault((aggregate, key, start), Pane())
+            assert isinstance(pane, Pane)
             pane.ns.append(data["n"])
             columns = row.columns
             sequence = -1 if columns["sequence"] is None else int(columns["sequence"])
@@ -220,3 +259,16 @@ class Reference:
                 pane.corrections += 1
             else:
                 pane.in_time += 1
+        self._subjects.add(subject)
+        for aggregate, model in self._models.items():
+            judged_by = shard.judged_by(subject)
+            # A key that is new has had its windows closed all the same.
+            self._show(aggregate, model.close([subject], judged_by))
+            panes, late = model.add(subject, time_ms, None, data["speed"], judged_by)
+            self._show(aggregate, panes)
+            if late is not None:
+                self.late.add((aggregate, row.place))
+                self.late_identities.add((aggregate, row.identity))
+            whole = late is not None and not late.in_part
+            shard.aggregates[aggregate]["late" if whole else "applied"] += 1
+        self._close(shard)
