@@ -155,7 +155,7 @@ class Exchange:
     def list_failed(self, reason: str, now_ms: int) -> None:
         """ListShards had no success: the old view stays, and is asked for again."""
         self._stats.last_error = reason
-        self._listing = False
+        self._listing = self._map_wanted = False
         self._lists_in_vain += 1
         self.want_map(now_ms)
 

@@ -13,10 +13,15 @@ __all__ = ["ShardMap"]
 
 
 class ShardMap:
-    """An immutable view of the stream's shards, open and closed ones with their lineage."""
+    """An immutable view of the stream's shards, open and closed ones with their lineage.
 
-    def __init__(self, listed: Iterable[ListedShard]) -> None:
+    It remembers the ranges that an `earlier` view knew: a listing may be older than the one before it.
+    """
+
+    def __init__(self, listed: Iterable[ListedShard], earlier: ShardMap | None = None) -> None:
         self._shards = {entry.shard.shard_id: entry for entry in listed}
+        self._ranges: dict[str, HashRange] = dict(earlier._ranges) if earlier else {}
+        self._ranges.update((shard_id, entry.shard.hash_range) for shard_id, entry in self._shards.items())
         self.open_shards = sorted(
             (entry.shard for entry in self._shards.values() if entry.is_open), key=lambda shard: shard.hash_range
         )
@@ -42,10 +47,13 @@ class ShardMap:
         return None if entry is None else entry.shard.hash_range
 
     def heirs(self, shard_id: str) -> set[str]:
-        """The open shards that take what the shard took: itself, or those whose range overlaps its own."""
+        """The open shards that take what the shard took: itself, or those whose range overlaps its own.
+
+        Where an older listing has followed a newer one, those are the shard's parents.
+        """
         if self.is_open(shard_id):
             return {shard_id}
-        hash_range = self.hash_range(shard_id)
+        hash_range = self._ranges.get(shard_id)
         if hash_range is None:
             return set()
         return {shard.shard_id for shard in self.open_shards if shard.hash_range.intersection(hash_range)}

@@ -132,7 +132,7 @@ class Stages:
 
     def set_map(self, shards: Iterable[ListedShard]) -> None:
         """Replace the map; `reroute` must follow."""
-        self.map = ShardMap(shards)
+        self.map = ShardMap(shards, self.map)
         self.attention = True
 
     def reroute(self, displaced: Sequence[Delivery], now_ms: int) -> None:

@@ -209,7 +209,7 @@ MUTATIONS = (
         (_PRODUCER + "test_misrouted_aggregates_are_sent_again_whole",),
     ),
     Mutation(
-        "order of what was in a record with an overdue event",
+        "order of puts, where an event of a record is overdue",
         (
             Edit(
                 "producers/client/exchange.py",
@@ -218,6 +218,17 @@ MUTATIONS = (
             ),
         ),
         (_PRODUCER + "test_what_was_in_a_record_with_an_overdue_event_stays_before_what_was_put_later",),
+    ),
+    Mutation(
+        "order of puts, where a listing is older than the one before",
+        (
+            Edit(
+                "producers/client/stages.py",
+                "        self.map = ShardMap(shards, self.map)\n",
+                "        self.map = ShardMap(shards)\n",
+            ),
+        ),
+        (_PRODUCER + "test_a_listing_older_than_the_one_before_lets_nothing_overtake_what_is_on_its_way",),
     ),
     Mutation(
         "W's back-pressure",

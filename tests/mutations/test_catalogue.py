@@ -25,6 +25,7 @@ PROTECTIONS = {
     "delivery after the snapshot",
     "revision condition",
     "failed events listed by the commit",
+    "order of puts",
     "event-by-event watermark",
     "cap on ticks",
     "re-run of the threshold machine",

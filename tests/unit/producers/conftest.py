@@ -65,6 +65,7 @@ class World:
         self.settings = settings or ProducerSettings()
         self.latency, self.lose, self.refuse, self.list_lag_ms = latency, lose, refuse, list_lag_ms
         self.timeout_ms = 1_000
+        self.lists_fail = False
         self.calls = 0
         self.requests: list[PutRequest] = []
         self._heap: list[tuple[int, int, Callable[[], None]]] = []
@@ -163,10 +164,16 @@ class World:
         while (action := self.core.poll(self.now_ms)) is not None:
             out, back = self.latency(self.rng)
             if isinstance(action, ListShards):
-                self.at(self.now_ms + out + back, lambda: self.core.listed(self.list_shards(), self.now_ms))
+                self.at(self.now_ms + out + back, self._list)
             else:
                 self.requests.append(action)
                 self._send(action, out, back)
+
+    def _list(self) -> None:
+        if self.lists_fail:
+            self.core.list_failed("no answer", self.now_ms)
+        else:
+            self.core.listed(self.list_shards(), self.now_ms)
 
     def _send(self, request: PutRequest, out: int, back: int) -> None:
         self.calls += 1

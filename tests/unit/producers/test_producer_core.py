@@ -32,6 +32,12 @@ def ledgers(world) -> list[tuple[str, Ledger]]:
     return [(read.event.source, msgspec.json.decode(read.event.data, type=Ledger)) for read in found]
 
 
+def a_key_of_each_half() -> tuple[str, str]:
+    keys = [f"key-{n}" for n in range(60)]
+    lower, upper = (next(key for key in keys if (hash_key(key) < 2**127) is low) for low in (True, False))
+    return lower, upper
+
+
 def test_every_event_is_acknowledged_where_it_lies(world) -> None:
     w = world(shards=3)
     deliveries = [w.put(f"key-{n % 50}") for n in range(2_000)]
@@ -205,9 +211,7 @@ def test_what_waits_for_two_shards_goes_to_their_child_in_the_order_of_the_puts(
         settings=ProducerSettings(aggregate_events_max=5, aggregate_linger_ms=10),
         latency=lambda rng: next(slow_answer_first),
     )
-    lower, upper = (
-        next(f"key-{n}" for n in range(60) if (hash_key(f"key-{n}") < 2**127) is low) for low in (True, False)
-    )
+    lower, upper = a_key_of_each_half()
     w.put(lower)
     w.pass_ms(30)
     w.merge()
@@ -234,9 +238,7 @@ def test_what_was_in_a_record_with_an_overdue_event_stays_before_what_was_put_la
         ),
         refuse=refuse,
     )
-    lower, upper = (
-        next(f"key-{n}" for n in range(60) if (hash_key(f"key-{n}") < 2**127) is low) for low in (True, False)
-    )
+    lower, upper = a_key_of_each_half()
     overdue = w.put(lower)
     w.pass_ms(3_000)
     w.merge()  # the overdue event's record is made anew, with events that were never sent
@@ -254,6 +256,51 @@ def test_what_was_in_a_record_with_an_overdue_event_stays_before_what_was_put_la
     numbers = [int(read.event.sequence) for read in reads if read.partition_key == lower]
     assert len(numbers) == 30
     assert numbers == sorted(numbers)
+
+
+def test_a_listing_older_than_the_one_before_lets_nothing_overtake_what_is_on_its_way(world) -> None:
+    lost = set()
+    w = world(
+        settings=ProducerSettings(aggregate_linger_ms=10),
+        latency=lambda rng: (1, 1),
+        lose=lambda rng, call: "request" if call in lost else "",
+    )
+    lower, upper = a_key_of_each_half()
+    w.split()
+    w.put(lower)
+    w.put(upper)
+    w.pass_ms(100)
+    assert w.core.stats.shard_lists == 1
+    w.list_lag_ms = 10_000
+    w.split(1)
+    lost.add(w.calls + 1)
+    w.put(lower)
+    w.pass_ms(20)
+    w.put(
+        upper
+    )  # lands in a shard that the producer does not know, so that it lists, and reads the shards of the start
+    w.pass_ms(100)
+    assert w.core.stats.shard_lists > 1
+    w.put(lower)
+    w.pass_ms(100)
+    w.list_lag_ms = 0
+    w.close()
+    assert any(record.events[0].sequence == 2 for record in w.requests[min(lost) - 1].records)
+    reads = sorted(w.events(), key=lambda read: read.sequence_number)
+    assert [int(read.event.sequence) for read in reads if read.partition_key == lower] == [0, 2, 4]
+
+
+def test_listings_that_fail_are_repeated_further_and_further_apart(world) -> None:
+    w = world()
+    lower, upper = a_key_of_each_half()
+    w.split()
+    w.lists_fail = True
+    deliveries = [w.put(lower), w.put(upper)]
+    w.pass_ms(20_000)
+    assert 5 < w.core.stats.shard_lists < 40
+    w.lists_fail = False
+    w.close()
+    assert all(isinstance(delivery.outcome, Acknowledged) for delivery in deliveries)
 
 
 def test_limits_of_a_shard_are_kept_without_being_throttled(world) -> None:
