@@ -1,8 +1,8 @@
 """What a window costs: CPU per event of each kind beside tumbling windows, and of tumbling ones by the number of keys.
 
-Events are columns already, so decoding is not in it: what is timed is `Engine.apply` (duplicates, watermark, panes), for
-count, sum, min and max of an integer. All kinds run in one process, in turns; medians of CPU time are compared. Keys
-are uniform, times in order with a disorder of up to 5 s.
+Events are columns already, so decoding is not in it: what is timed is `Engine.apply` (duplicates, watermark, panes),
+for count, sum, min and max of an integer. All kinds run in one process, in turns; medians of CPU time are compared.
+Keys are uniform, times in order with a disorder of up to 5 s.
 
     python benchmarks/windows.py [--events N] [--rounds N] [--keys N,N,...] [--svg FILE] [--json]
 
