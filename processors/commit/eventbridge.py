@@ -13,8 +13,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import msgspec
+from botocore.exceptions import BotoCoreError, ClientError
 
-from streamgauge.processors.commit.aws_errors import AWS_ERRORS, reason_of
+from streamgauge.processors.commit.aws_errors import AWS_ERRORS, error_code, reason_of
 from streamgauge.processors.commit.ports import Delivery
 from streamgauge.processors.commit.threshold_detail import DEFAULT_SEVERITY, threshold_detail
 from streamgauge.processors.core.definition import Severity
@@ -58,7 +59,22 @@ class EventBridgeReceiver:
                 continue
             failed, reason = self._put(batch)
             undelivered += failed
+        if len(undelivered) < len(entries) and self._is_gone():
+            return Delivery(entries, f"EventBridge bus {self._bus}: there is no such bus")
         return Delivery(undelivered, reason)
+
+    def _is_gone(self) -> bool:
+        """Whether there is no bus: PutEvents takes events for one that does not exist, and loses them (aws-sdk #186).
+
+        A look after the put; one that fails for another reason leaves it at what the put has said.
+        """
+        try:
+            self._client.describe_event_bus(Name=self._bus)
+        except ClientError as error:
+            return error_code(error) == "ResourceNotFoundException"
+        except BotoCoreError:
+            return False
+        return False
 
     def _put(
         self, batch: Sequence[tuple[ThresholdEvent, PutEventsRequestEntryTypeDef]]

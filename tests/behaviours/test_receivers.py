@@ -40,6 +40,8 @@ class Bus:
         self.calls: list[list[dict[str, str]]] = []
         self.taken: list[str] = []
         self.seen = 0
+        self.looks = 0
+        self.look_error: Exception | None = None
 
     def put_events(self, *, Entries: list[dict[str, str]]) -> dict[str, object]:  # noqa: N803 - AWS's name
         self.calls.append(Entries)
@@ -53,6 +55,12 @@ class Bus:
             else:
                 answers.append({"ErrorCode": why, "ErrorMessage": "as scripted"})
         return {"FailedEntryCount": sum("ErrorCode" in answer for answer in answers), "Entries": answers}
+
+    def describe_event_bus(self, *, Name: str) -> dict[str, object]:  # noqa: N803 - AWS's name
+        self.looks += 1
+        if self.look_error is not None:
+            raise self.look_error
+        return {"Name": Name}
 
 
 def ids(events) -> list[str]:
@@ -109,6 +117,44 @@ def test_a_bus_that_takes_nothing_gives_everything_back(error: Exception) -> Non
     delivery = EventBridgeReceiver(Down(), "thresholds").deliver(CROSSINGS)
     assert list(delivery.undelivered) == CROSSINGS
     assert delivery.reason is not None and "thresholds" in delivery.reason
+
+
+def look_error(code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "as scripted"}}, "DescribeEventBus")
+
+
+def test_events_for_a_bus_that_is_gone_come_back_although_it_took_them() -> None:
+    bus = Bus()
+    bus.look_error = look_error("ResourceNotFoundException")
+    delivery = EventBridgeReceiver(bus, "thresholds").deliver(CROSSINGS)
+    assert list(delivery.undelivered) == CROSSINGS
+    assert delivery.reason == "EventBridge bus thresholds: there is no such bus"
+    bus.look_error = None
+    assert EventBridgeReceiver(bus, "thresholds").deliver(delivery.undelivered) == ([], None)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [look_error("ThrottlingException"), look_error("AccessDeniedException"), EndpointConnectionError(endpoint_url="x")],
+    ids=["throttled", "denied", "outage"],
+)
+def test_a_look_that_fails_leaves_it_at_what_the_bus_has_said(error: Exception) -> None:
+    bus = Bus(lambda number: "ThrottlingException" if number == 3 else None)
+    bus.look_error = error
+    delivery = EventBridgeReceiver(bus, "thresholds").deliver(CROSSINGS[:5])
+    assert ids(delivery.undelivered) == ids([CROSSINGS[3]])
+
+
+def test_the_bus_is_looked_at_once_a_delivery_and_not_for_nothing() -> None:
+    bus = Bus()
+    receiver = EventBridgeReceiver(bus, "thresholds")
+    receiver.deliver([])
+    assert bus.looks == 0
+    receiver.deliver(CROSSINGS)
+    assert bus.looks == 1
+    refusing = Bus(lambda number: "ThrottlingException")
+    EventBridgeReceiver(refusing, "thresholds").deliver(CROSSINGS)
+    assert refusing.looks == 0
 
 
 @settings(max_examples=25, deadline=None)

@@ -33,6 +33,9 @@ def put(event: ThresholdEvent, **severities: Severity) -> dict[str, Any]:
             entries.extend(Entries)
             return {"FailedEntryCount": 0, "Entries": [{"EventId": "x"} for _ in Entries]}
 
+        def describe_event_bus(self, *, Name: str) -> dict[str, object]:  # noqa: N803 - AWS's name
+            return {"Name": Name}
+
     EventBridgeReceiver(Bus(), "thresholds", severities=severities).deliver([event])  # type: ignore[arg-type]
     (entry,) = entries
     return {"source": entry["Source"], "detail-type": entry["DetailType"], "detail": json.loads(entry["Detail"])}

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from time import monotonic, sleep
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from commit_world import make_crossing
 from incident_world import DEADLINE_S, DEFINITION, STACK, World, event, incident_world
 from role_policies import Grant, RoleCall, grants, missing, unused
+
+from streamgauge.processors.commit.eventbridge import EventBridgeReceiver
+from streamgauge.processors.commit.threshold_detail import threshold_detail
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +86,51 @@ def test_subscribers_get_what_they_asked_for(world: World) -> None:
         "about": ["incident", "event"],
         "severity": ["warning", "critical"],
     }
+
+
+def test_what_the_processor_puts_is_what_the_ways_take(world: World, notices: str) -> None:
+    sqs, queue = world.client("sqs"), world.outputs["ThresholdQueueUrl"]
+    world.drained(queue)
+    receiver = EventBridgeReceiver(
+        world.client("events"), world.outputs["EventBusName"], severities={"gale": "critical"}
+    )
+    key = f'a "quoted" \\ key {uuid4().hex}'
+    raised = make_crossing(1, key=key)
+    alert = threshold_detail(raised, severity="critical").alert_id
+    assert receiver.deliver([raised]) == ([], None)
+    row = world.until(alert, lambda row: "task_token" in row)
+    assert (row["incident_id"], row["severity"], row["rule_name"]) == (raised.id, "critical", "gale")
+    cleared = replace(make_crossing(2, key=key), kind="clear", state="cleared")
+    assert receiver.deliver([cleared]) == ([], None)
+    row = world.until(alert, lambda row: row["incident_status"] == "closed")
+    assert (row["cleared_by"], row["closed_for"]) == (cleared.id, "cleared")
+    until, told, queued = monotonic() + DEADLINE_S, [], []
+    while len(told) < 4 or len(queued) < 2:
+        assert monotonic() < until, (told, queued)
+        told += world.drained(notices)
+        queued += world.drained(queue)
+        sleep(0.02)
+    assert {each["alert_id"] for each in told} == {alert}
+    plain = key.replace('"', "'").replace("\\", "/")
+    assert any(f"Gale raised for {plain}: " in each["message"] for each in told)
+    assert sorted(each["detail"]["state"] for each in queued) == ["cleared", "raised"]
+    assert [each["detail"]["key"] for each in queued] == [{"subject": key}] * 2
+    sqs.purge_queue(QueueUrl=queue)
+
+
+def test_events_for_a_bus_that_is_gone_wait_with_the_reason(world: World) -> None:
+    events = world.client("events")
+    receiver = EventBridgeReceiver(events, f"gone-{uuid4().hex}")
+    waiting = [make_crossing(number, key=uuid4().hex) for number in range(3)]
+    delivery = receiver.deliver(waiting)
+    assert list(delivery.undelivered) == waiting
+    assert delivery.reason is not None and "gone-" in delivery.reason
+    # With a bus they come home.
+    back = EventBridgeReceiver(events, world.outputs["EventBusName"])
+    assert back.deliver(delivery.undelivered) == ([], None)
+    for crossing in waiting:
+        alert = threshold_detail(crossing, severity="warning").alert_id
+        assert world.until(alert, lambda row: "task_token" in row)["incident_id"] == crossing.id
 
 
 # --- permissions ------------------------------------------------------------------------------------------------------

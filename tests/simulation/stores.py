@@ -91,6 +91,9 @@ class Bus:
         self._board.hook("deliver_events", "after")
         return {"Entries": answers, "FailedEntryCount": sum("ErrorCode" in answer for answer in answers)}
 
+    def describe_event_bus(self, *, Name: str) -> dict[str, object]:  # noqa: N803 - AWS's name
+        return {"Name": Name}
+
 
 class ServedTable:
     """DynamoDB's conditional PutItem, as served panes use it: an item is replaced by a higher revision only."""

@@ -7,6 +7,7 @@ says which action and which resource a call is checked for; so what is seen here
 from __future__ import annotations
 
 import http.client
+import json
 import re
 import threading
 from collections.abc import Callable, Mapping
@@ -25,6 +26,7 @@ from ministack.core.router import detect_service
 
 _CREDENTIAL = re.compile(r"Credential=([^/,\s]+)/")
 _TIMEOUT_S = 60.0
+_MISTAKEN = "events:DescribeEventBus"
 REGION, ACCOUNT = "us-east-1", "000000000000"
 
 
@@ -101,6 +103,8 @@ class _Handler(BaseHTTPRequestHandler):
         status, headers, answer = self._ask(body)
         if call is not None:
             denied = status == 403 or (status == 400 and b"AccessDenied" in answer)
+            # MiniStack takes the bus's name for that of a rule, which no role may see.
+            denied = denied and call.action != _MISTAKEN
             self.of.seen.append(Seen(call.access_key, call.action, call.resource, call.context, denied))
         if trouble is not None and trouble.is_lost:
             self.close_connection = True
@@ -161,6 +165,8 @@ def _call(method: str, target: str, named: Mapping[str, str], body: bytes) -> Se
         return None
     if action == "events:PutEvents":
         (resource,) = eventbridge_resource_arns(body, REGION, ACCOUNT)
+    elif action == _MISTAKEN:
+        resource = f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/{json.loads(body)['Name']}"
     else:
         resource = extract_resource_arn(service, method, path, headers, body, params, REGION, ACCOUNT)
     # What a write carries in its headers is no matter of the roles.
