@@ -120,8 +120,8 @@ def schedules(draw: st.DrawFn, *, behind: tuple[int, ...] = (0, 5, 20, 30), tick
         if kind == "events":
             fresh = [an_event() for _ in range(draw(st.integers(1, 4)))]
             unsure = [item for item in unsure + fresh if item.source or item.sequence > newest[0] - W]
-            # What is not put now failed at its first attempt, and may come later.
-            items = [item for item in fresh if draw(st.integers(0, 3))]
+            # What is not put now failed at its first attempt, and may come later. What W leaves behind was waited for.
+            items = [item for item in fresh if item in unsure and draw(st.integers(0, 3))]
             again = [item for item in unsure if identity(item) in put_before or clock - item.time_ms <= max(behind)]
             items += [draw(st.sampled_from(again)) for _ in range(draw(st.integers(0, 2))) if again]
             put_before |= set(map(identity, items))
