@@ -81,6 +81,7 @@ class ThresholdRow(msgspec.Struct, frozen=True, kw_only=True):
     measures: dict[str, int | float | None]
     shard_id: str
     claim_version: int
+    traceparent: str | None = None
 
 
 class FailedRow(msgspec.Struct, frozen=True, kw_only=True):

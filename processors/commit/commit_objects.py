@@ -199,6 +199,7 @@ class CommitObjects:
             measures=dict(event.measures),
             shard_id=self.shard_id,
             claim_version=self.claim_version,
+            traceparent=event.traceparent,
         )
 
 

@@ -27,8 +27,9 @@ class ThresholdDetail(msgspec.Struct, frozen=True, kw_only=True):
     """The detail of an entry: one threshold event. Times are RFC 3339 UTC, ``rule_sequence`` texts compare.
 
     `alert_id` is that of (pipeline, state_epoch, rule, key): what is raised and cleared, again and again. `summary` is
-    one line for people. `oversize`: the event is larger than EventBridge takes, so it comes without its key; its row in
-    ``streamgauge_threshold_events`` of the archive has the same id and is whole.
+    one line for people. `traceparent` is the W3C trace context of the event that decided. `oversize`: the event is
+    larger than EventBridge takes, so it comes without its key; its row in ``streamgauge_threshold_events`` of the
+    archive has the same id and is whole.
     """
 
     id: str
@@ -54,6 +55,7 @@ class ThresholdDetail(msgspec.Struct, frozen=True, kw_only=True):
     severity: Severity = DEFAULT_SEVERITY
     alert_id: str = ""
     summary: str = ""
+    traceparent: str | None = None
 
 
 def threshold_detail(event: ThresholdEvent, *, severity: Severity) -> ThresholdDetail:
@@ -80,6 +82,7 @@ def threshold_detail(event: ThresholdEvent, *, severity: Severity) -> ThresholdD
         severity=severity,
         alert_id=_alert_id(event),
         summary=_summary(event),
+        traceparent=event.traceparent,
     )
 
 

@@ -183,6 +183,8 @@ class ThresholdEvent:
     measures: tuple[tuple[str, int | float | None], ...]
     raise_when: str
     clear_when: str | None
+    traceparent: str | None = None
+    """W3C trace context of the event at `rule_sequence`; None where it has none, or where time decided (a tick)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,25 +224,34 @@ class Engine:
 
     def _step_positions(
         self, work: Work, rows: NDArray[np.int64], controls: list[Control], timeline: Timeline
-    ) -> list[tuple[int, int]]:
-        """By step: the index of its record, and its sub-sequence number."""
+    ) -> list[tuple[int, int, int]]:
+        """By step: the index of its record, its sub-sequence number, and its row in the batch or, of a control, -1."""
         batch, steps = work.batch, len(timeline.watermarks)
         record, sub_sequence = np.empty(steps, dtype=np.int64), np.empty(steps, dtype=np.int64)
+        row = np.full(steps, -1, dtype=np.int64)
+        row[timeline.event_steps] = rows
         record[timeline.event_steps] = batch.record[rows]
         sub_sequence[timeline.event_steps] = batch.sub_sequence[rows]
         of_controls = np.setdiff1d(np.arange(steps), timeline.event_steps)
         record[of_controls] = [control.record for control in controls]
         sub_sequence[of_controls] = [control.sub_sequence for control in controls]
-        return list(zip(record.tolist(), sub_sequence.tolist(), strict=True))
+        return list(zip(record.tolist(), sub_sequence.tolist(), row.tolist(), strict=True))
 
-    def _number(self, work: Work, crossings: list[Crossing], positions: list[tuple[int, int]]) -> None:
-        """Give each threshold event its rule_sequence: its deciding position, and a running index within that."""
+    def _number(self, work: Work, crossings: list[Crossing], positions: list[tuple[int, int, int]]) -> None:
+        """Give each threshold event its rule_sequence: its deciding position, and a running index within that.
+
+        And the trace of the event that decided.
+        """
         last_step, index = -1, 0
+        traceparent: str | None = None
         for crossing in crossings:
-            index = index + 1 if crossing.step == last_step else 0
-            last_step = crossing.step
-            record, sub_sequence = positions[crossing.step]
-            event = crossing.event(rule_sequence=(work.decoded.sequence_numbers[record], sub_sequence, index))
+            record, sub_sequence, row = positions[crossing.step]
+            if crossing.step != last_step:
+                index, traceparent = -1, work.traceparent(row) if row >= 0 else None
+            index, last_step = index + 1, crossing.step
+            event = crossing.event(
+                rule_sequence=(work.decoded.sequence_numbers[record], sub_sequence, index), traceparent=traceparent
+            )
             work.effects.threshold_events.append(event)
             if event.kind == "raise":
                 self._counters.threshold_events_raised += 1

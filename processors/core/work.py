@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +18,15 @@ from streamgauge.processors.core.effects import Effects, FailedEvent, FailureRea
 from streamgauge.processors.core.keys import Key
 
 __all__ = ["Control", "Work"]
+
+
+class _Traced(msgspec.Struct, gc=False):
+    traceparent: object = None
+
+
+_TRACED = msgspec.json.Decoder(_Traced)
+# W3C Trace Context, "traceparent Header Field Values", version 00.
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class Control(NamedTuple):
@@ -48,6 +59,14 @@ class Work(NamedTuple):
         """The sequence (20 digits) of an event of ours, the id of a foreign one."""
         sequence = int(self.batch.sequence[row])
         return self.batch.ids[row] if sequence < 0 else str(sequence).zfill(SEQUENCE_DIGITS)
+
+    def traceparent(self, row: int) -> str | None:
+        """The trace context of the event at `row`; None where it has none, or one that W3C does not know."""
+        try:
+            found = _TRACED.decode(self.batch.payloads[row]).traceparent
+        except msgspec.DecodeError:
+            return None
+        return found if isinstance(found, str) and _TRACEPARENT.fullmatch(found) else None
 
     def failed(self, row: int, reason: FailureReason, detail: str) -> FailedEvent:
         """The event at `row`, as it leaves."""
