@@ -11,8 +11,12 @@ from streamgauge.infra.local.functions import CODE_BUCKET
 
 __all__ = ["LACKING", "deploy_locally"]
 
-LACKING = {"StreamPolicy": "disabled", "EventArchive": "disabled"}
-"""The template's parameters for what it has and MiniStack lacks."""
+LACKING = {"StreamPolicy": "disabled", "EventArchive": "disabled", "Responder": "disabled"}
+"""The template's parameters for what it has and MiniStack lacks.
+
+For the responder that is a queue: MiniStack starts a process for each event at once, dozens of them, and drops what is
+too many. The function is there and can be invoked; `aws events enable-rule` has it listen.
+"""
 
 
 def deploy_locally(clients: Clients, *, name: str, parameters: Mapping[str, str], deadline_s: float) -> dict[str, str]:

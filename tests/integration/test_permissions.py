@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import msgspec
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
@@ -32,6 +33,7 @@ from streamgauge.infra.local.processes import LOOPBACK, free_port, stop
 from streamgauge.infra.local.servers import launch_kinesis, launch_ministack, wait_for_server
 from streamgauge.infra.packaging.build import build_package
 from streamgauge.processors.commit.dynamodb import MAX_INLINE_BYTES
+from streamgauge.processors.commit.threshold_detail import ThresholdDetail
 from streamgauge.processors.hosts.pipeline_file import load_pipeline
 from streamgauge.settings import Endpoints
 
@@ -126,6 +128,13 @@ class Stack:
     def tick(self) -> dict[str, int]:
         return self._invoke("TickFunctionName", {})
 
+    def respond(self, number: int, *, state: str = "raised") -> str:
+        """How the responder says that an event of one alert stands."""
+        detail = threshold_event(number, state)
+        payload = {"id": "x", "source": "streamgauge.demo", "time": "2026-01-01T00:00:00Z", "detail-type": "Gale"}
+        answer = self._invoke("ResponderFunctionName", {**payload, "detail": detail})
+        return str(answer["standing"])
+
     def _invoke(self, output: str, payload: object) -> Any:
         answer = self.clients.functions.invoke(FunctionName=self.outputs[output], Payload=json.dumps(payload))
         body = json.loads(answer["Payload"].read())
@@ -183,6 +192,32 @@ def event(station: str, at: int, prefix: str, gust: float) -> dict[str, object]:
     }
 
 
+def threshold_event(number: int, state: str) -> dict[str, object]:
+    """The detail of an event of one alert."""
+    detail = ThresholdDetail(
+        id=f"permissions-{number}",
+        pipeline="demo",
+        state_epoch=1,
+        rule="permissions",
+        aggregate="wind",
+        key={"subject": "EWR"},
+        window_start="2026-01-01T00:00:00Z",
+        window_end="2026-01-01T00:01:00Z",
+        revision=0,
+        kind="raise" if state == "raised" else "clear",
+        state=state,
+        reason="crossed",
+        takes_back=None,
+        crossing_ordinal=0,
+        rule_sequence=f"{number:03}",
+        measures={},
+        raise_when="gust_max > 40",
+        clear_when=None,
+    )
+    built: dict[str, object] = msgspec.to_builtins(detail)
+    return built
+
+
 def signed_by(service: str, url: str | None, access_key: str, secret_key: str, token: str | None = None) -> Any:
     return boto3.client(
         service,
@@ -221,7 +256,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
                 deadline_s=120,
             )
             mirror_streams(STACK, endpoints, deadline_s=30)
-            names = ("Processor", "Tick")
+            names = ("Processor", "Tick", "Responder")
             roles = {role_session(clients, outputs[f"{name}FunctionName"])[0]: f"{name}Role" for name in names}
             held = [grant for name in roles.values() for grant in deployed_grants(clients, urls[0], name)]
             secure = Clients(Endpoints(witness.url, urls[1]), region="us-east-1")
@@ -302,6 +337,15 @@ def after_the_run(stack: Stack) -> Stack:
     stack.put([122], prefix="f", gust=20.0)
     for child in children:
         stack.process(stack.new_records(child))
+    # The responder acts, once for each event; on none that comes late; and again on one on which it has failed.
+    assert [stack.respond(2), stack.respond(2), stack.respond(1)] == ["newest", "repeated", "late"]
+    stack.witness.trouble = lambda action, resource: (
+        Trouble(status=400) if stack.outputs["AlertsTableName"] in resource else None
+    )
+    with pytest.raises(AssertionError, match="no usable answer"):
+        stack.respond(3, state="cleared")
+    stack.witness.trouble = lambda _action, _resource: None
+    assert stack.respond(3, state="cleared") == "newest"
     return stack
 
 

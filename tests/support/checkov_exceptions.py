@@ -30,14 +30,19 @@ EXCEPTIONS: Mapping[tuple[str, str], str] = {
     ("CKV_AWS_21", "StateBucket"): "A version a commit would cost a copy of the state a second.",
     ("CKV_AWS_28", "StateTable"): _POINTS_AT_OBJECTS,
     ("CKV_AWS_28", "PanesTable"): _COPY,
+    ("CKV_AWS_28", "AlertsTable"): _COPY,
+    ("CKV_AWS_28", "IdempotencyTable"): "What it held yesterday would keep nobody from acting twice today.",
     ("CKV_AWS_28", "LeaseTable"): _COPY,
     ("CKV_AWS_28", "CoordinatorTable"): _COPY,
     ("CKV_AWS_28", "WorkerMetricsTable"): _COPY,
     ("CKV_AWS_116", "ProcessorFunction"): _DESTINATION,
     ("CKV_AWS_116", "TickFunction"): _DESTINATION,
+    ("CKV_AWS_116", "ResponderFunction"): _DESTINATION,
     ("CKV_AWS_117", "ProcessorFunction"): _NO_NETWORK,
     ("CKV_AWS_117", "TickFunction"): _NO_NETWORK,
+    ("CKV_AWS_117", "ResponderFunction"): _NO_NETWORK,
     ("CKV_AWS_115", "TickFunction"): "Called once a minute; a new account has no concurrency to reserve.",
+    ("CKV_AWS_115", "ResponderFunction"): "Called once a threshold event; a new account has no concurrency to reserve.",
 }
 """(check, logical id) -> why the finding stays."""
 

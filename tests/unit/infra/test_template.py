@@ -26,7 +26,7 @@ OUTPUTS = {
     "StreamName", "StreamArn", "ArchiveBucketName", "StateBucketName", "StateTableName", "PanesTableName",
     "EventBusName", "ThresholdQueueUrl", "ThresholdDlqUrl", "GlueDatabaseName",
     "TargetDlqUrl", "NoticesTopicArn", "IncidentsArn", "IncidentsTableName", "IncidentDlqUrl",
-    "ProcessorFunctionName", "TickFunctionName",
+    "ProcessorFunctionName", "TickFunctionName", "ResponderFunctionName", "AlertsTableName", "ResponderDlqUrl",
     "LeaseTableName", "CoordinatorTableName", "WorkerMetricsTableName", "KclRoleArn", "KclInstanceProfileName",
 }  # fmt: skip
 
@@ -45,7 +45,7 @@ def test_nor_has_it_of_what_sam_makes_of_the_template(template: Tree, monkeypatc
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     made = transformed()
     of_sam = made["Resources"].keys() - template["Resources"].keys()  # type: ignore[attr-defined]
-    assert of_sam == {"ProcessorFunctionStream", "TickFunctionEventInvokeConfig"}
+    assert of_sam == {"ProcessorFunctionStream", "TickFunctionEventInvokeConfig", "ResponderFunctionEventInvokeConfig"}
     assert findings(json.dumps(made)) == []
 
 
@@ -150,7 +150,8 @@ def test_functions_have_a_role_and_a_log_of_their_own(template: Tree) -> None:
         part = name.removesuffix("Function")
         assert properties(function)["Role"] == {"Fn::GetAtt": [f"{part}Role", "Arn"]}
         assert properties(function)["LoggingConfig"] == {"LogGroup": {"Ref": f"{part}Log"}}
-        assert function["Condition"] == {"Processor": "LambdaProcesses", "Tick": "LambdaTicks"}[part]
+        conditions = {"Processor": "LambdaProcesses", "Tick": "LambdaTicks", "Responder": "LambdaResponds"}
+        assert function["Condition"] == conditions[part]
     assert all("RetentionInDays" in properties(log) for log in resources(template, "AWS::Logs::LogGroup").values())
 
 
@@ -170,7 +171,7 @@ def test_a_role_names_its_actions_and_the_resources_of_this_stack(template: Tree
 def test_what_a_target_does_not_take_is_tried_again_and_then_kept(template: Tree) -> None:
     rules = resources(template, "AWS::Events::Rule")
     targets = [target for rule in rules.values() for target in properties(rule)["Targets"]]  # type: ignore[attr-defined]
-    assert len(targets) == len(rules) >= 4
+    assert len(targets) == len(rules) >= 5
     for target in targets:
         assert target["RetryPolicy"].keys() == {"MaximumEventAgeInSeconds", "MaximumRetryAttempts"}
         assert target["DeadLetterConfig"]["Arn"]["Fn::GetAtt"][0].endswith("DeadLetters")
@@ -199,6 +200,8 @@ def test_each_host_has_what_it_needs_and_nothing_of_the_other(template: Tree) ->
         "Function", "Role", "Log", "DeadLetters", "DeadLettersPolicy"
     }  # fmt: skip
     assert all(name.startswith("Tick") for name in by_condition["LambdaTicks"])
+    others = {name for name in by_condition["LambdaResponds"] if not name.startswith("Responder")}
+    assert others == {"AlertsTable", "IdempotencyTable"}
 
 
 def test_the_lease_table_is_as_the_host_would_make_it(template: Tree) -> None:
