@@ -32,13 +32,16 @@ logger = Logger(service="responder")
 metrics = Metrics(namespace="streamgauge", service="responder")
 
 
-@logger.inject_lambda_context
+@logger.inject_lambda_context(clear_state=True)
 @metrics.log_metrics
 def handler(event: dict[str, object], context: LambdaContext) -> dict[str, str]:
     """Act on the threshold event of one delivery; an error sends it to be tried again, and then to the dead letters."""
     try:
         notice = parse_notice(event)
-        logger.append_keys(event_id=notice.detail.id, rule=notice.detail.rule, pipeline=notice.detail.pipeline)
+        detail = notice.detail
+        logger.append_keys(
+            event_id=detail.id, rule=detail.rule, pipeline=detail.pipeline, traceparent=detail.traceparent
+        )
         standing = _responder().respond(notice, context)
     except StreamgaugeError as error:
         logger.error(str(error))  # noqa: TRY400 - it says what to do; a stack trace would bury that
