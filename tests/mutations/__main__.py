@@ -25,7 +25,18 @@ from xml.etree import ElementTree as ET
 
 from mutations.catalogue import MUTATIONS, ROOT, Mutation, Stale
 
-_COPIED = ("streamgauge", "producers", "processors", "sinks", "infra", "benchmarks", "tests", "pyproject.toml")
+_COPIED = (
+    "streamgauge",
+    "producers",
+    "processors",
+    "sinks",
+    "infra",
+    "benchmarks",
+    "docs",
+    "requirements",
+    "tests",
+    "pyproject.toml",
+)
 # For the tests of one mutation, and for those of all on a busy machine.
 _DEADLINE_S = 240
 _UNTOUCHED_DEADLINE_S = 1_800
