@@ -1,6 +1,6 @@
 """The image of the KCL host: linted, in two stages, without root, and nothing in it that a lock does not name.
 
-No container engine runs here. The same entry point is run without one in ``tests/kcl``.
+No container engine runs here, so the image is not built; ``tests/kcl`` runs the command that its entry point names.
 """
 
 from __future__ import annotations
