@@ -11,8 +11,6 @@ audit must pass each time.
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,43 +18,10 @@ from pathlib import Path
 
 import msgspec
 import psutil
+from _commands import HELD_SHARE, HELD_WITHIN_S, LoadFigures, cpu_s, run, start
 
 from streamgauge.infra.local.record import StackInfo
 from streamgauge.infra.local.stack import load_stack
-
-_HELD_WITHIN_S = 5.0
-_HELD_SHARE = 0.95
-
-
-class Latency(msgspec.Struct):
-    p99: int | None
-
-
-class LoadFigures(msgspec.Struct):
-    """What is read of the producer's summary."""
-
-    rate_per_s: float
-    latency_ms: Latency
-
-
-def run(home: Path, *arguments: str) -> str:
-    environment = {**os.environ, "STREAMGAUGE_HOME": str(home), "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "streamgauge.cli", *arguments]
-    done = subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{' '.join(arguments)}: exit {done.returncode}\n{done.stderr}{done.stdout}")
-    return done.stdout
-
-
-def start(home: Path, *arguments: str) -> psutil.Popen:
-    environment = {**os.environ, "STREAMGAUGE_HOME": str(home), "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "streamgauge.cli", *arguments]
-    return psutil.Popen(command, env=environment, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-
-
-def cpu_s(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return times.user + times.system
 
 
 def measure(info: StackInfo, home: Path, rate: int, events: int) -> tuple[float, dict[str, float], LoadFigures]:
@@ -110,7 +75,7 @@ def main() -> None:
                 run(home, "audit", "--wait", "60s")
             finally:
                 run(home, "down")
-        held = summary.rate_per_s >= _HELD_SHARE * rate and drain_s <= _HELD_WITHIN_S
+        held = summary.rate_per_s >= HELD_SHARE * rate and drain_s <= HELD_WITHIN_S
         used = ", ".join(f"{name} {value:.1f}" for name, value in sorted(cpu.items(), key=lambda item: -item[1]))
         print(
             f"{rate:>8,} {summary.rate_per_s:>11,.0f} {drain_s:>8.1f} {summary.latency_ms.p99 or 0:>8,}  "

@@ -16,9 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,6 +28,7 @@ from random import Random
 
 import msgspec
 import psutil
+from _commands import HELD_SHARE, HELD_WITHIN_S, LoadFigures, cpu_s, run, start
 
 from streamgauge.cli.context import DEMO_PIPELINE, Workplace
 from streamgauge.cli.function_watch import FunctionWatch
@@ -40,39 +39,9 @@ from streamgauge.infra.local.record import StackInfo
 from streamgauge.infra.local.stack import load_stack
 from streamgauge.processors.hosts.pipeline_file import load_pipeline
 
-_HELD_WITHIN_S = 5.0
-_HELD_SHARE = 0.95
 _GIVE_UP_S = 120.0
 _STEP_MS = 60_000
 _WINDOW_AND_BOUND_MS = 12_000
-
-
-class Latency(msgspec.Struct):
-    p99: int | None
-
-
-class LoadFigures(msgspec.Struct):
-    """What is read of the producer's summary."""
-
-    rate_per_s: float
-    latency_ms: Latency
-
-
-def run(home: Path, *arguments: str) -> str:
-    command = [sys.executable, "-m", "streamgauge.cli", *arguments]
-    done = subprocess.run(command, env=environment(home), cwd=home, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{' '.join(arguments)}: exit {done.returncode}\n{done.stderr}{done.stdout}")
-    return done.stdout
-
-
-def start(home: Path, *arguments: str) -> psutil.Popen:
-    command = [sys.executable, "-m", "streamgauge.cli", *arguments]
-    return psutil.Popen(command, env=environment(home), cwd=home, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-
-
-def environment(home: Path) -> dict[str, str]:
-    return {**os.environ, "STREAMGAUGE_HOME": str(home), "NO_COLOR": "1"}
 
 
 @contextmanager
@@ -89,11 +58,6 @@ def stack(host: str, *options: str) -> Iterator[tuple[Path, StackInfo, Workplace
 
 
 # --- rates -----------------------------------------------------------------------------------------------------------
-
-
-def cpu_s(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return times.user + times.system
 
 
 def functions_cpu_s(info: StackInfo) -> float:
@@ -127,7 +91,7 @@ def measure(rate: int, events: int, shards: int) -> None:
         cpu = {name: value - before.get(name, 0.0) for name, value in all_cpu_s(info).items()}
         cpu["producer"] = producer_cpu
         run(home, "audit", "--wait", "60s")
-    held = summary.rate_per_s >= _HELD_SHARE * rate and drain_s <= _HELD_WITHIN_S
+    held = summary.rate_per_s >= HELD_SHARE * rate and drain_s <= HELD_WITHIN_S
     used = ", ".join(f"{name} {value:.1f}" for name, value in sorted(cpu.items(), key=lambda item: -item[1]))
     print(
         f"{rate:>8,} {summary.rate_per_s:>11,.0f} {drain_s:>8.1f} {summary.latency_ms.p99 or 0:>8,}  "

@@ -189,10 +189,7 @@ def carry_out(
     with deployment_errors(plan.stack):
         client.execute_change_set(StackName=plan.stack, ChangeSetName=plan.change_set)
     wait_for_stack(client, plan.stack, since=since, deadline_s=deadline_s, on_event=on_event)
-    stack = find_stack(client, plan.stack)
-    if stack is None:
-        raise DeploymentFailed("it was deleted meanwhile", where=f"stack {plan.stack}")
-    return stack_outputs(stack)
+    return stack_outputs(client, plan.stack)
 
 
 def kept_resources(client: CloudFormationClient, name: str) -> list[str]:

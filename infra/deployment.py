@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from streamgauge.infra.change_sets import TemplateSource, carry_out, plan_changes
 from streamgauge.infra.hive_types import hive_type
-from streamgauge.infra.stack_state import DeploymentFailed, find_stack, stack_outputs
+from streamgauge.infra.stack_state import DeploymentFailed, stack_outputs
 
 if TYPE_CHECKING:
     from types_boto3_cloudformation import CloudFormationClient
@@ -87,6 +87,4 @@ def deploy(
     )
     if plan.changes:
         return carry_out(client, plan, deadline_s=deadline_s)
-    stack = find_stack(client, name)
-    assert stack is not None, "a stack without changes is there"
-    return stack_outputs(stack)
+    return stack_outputs(client, name)

@@ -68,8 +68,17 @@ def find_stack(client: CloudFormationClient, name: str) -> StackTypeDef | None:
             raise
 
 
-def stack_outputs(stack: StackTypeDef) -> dict[str, str]:
-    """The outputs of a stack, by name."""
+def stack_outputs(client: CloudFormationClient, name: str) -> dict[str, str]:
+    """The outputs of a stack, by name.
+
+    Raises
+    ------
+    DeploymentFailed
+        There is no such stack, or CloudFormation does not answer.
+    """
+    stack = find_stack(client, name)
+    if stack is None:
+        raise DeploymentFailed("there is no such stack", where=f"stack {name}")
     return {
         output["OutputKey"]: output["OutputValue"]
         for output in stack.get("Outputs", [])

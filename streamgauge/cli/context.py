@@ -14,7 +14,7 @@ from streamgauge.events.errors import StreamgaugeError
 from streamgauge.infra.clients import Clients
 from streamgauge.infra.local.processes import is_running
 from streamgauge.infra.local.stack import StackRunning, load_stack, read_stack
-from streamgauge.infra.stack_state import find_stack, stack_outputs
+from streamgauge.infra.stack_state import stack_outputs
 from streamgauge.settings import Endpoints
 
 __all__ = [
@@ -113,24 +113,10 @@ def workplace(*, pipeline: str | None, live: bool, stack: str | None, attempts: 
         if stack is None or pipeline is None:
             raise click.UsageError("--live needs --stack NAME and --pipeline FILE")
         clients = live_clients(attempts=attempts)
-        return Workplace(clients, _outputs(clients, stack), Path(pipeline))
+        return Workplace(clients, stack_outputs(clients.cloudformation, stack), Path(pipeline))
     if stack is not None:
         raise click.UsageError("--stack goes with --live: the local stack of a folder needs no name")
     info = load_stack(home())
     endpoints = Endpoints.from_environment(os.environ, stack=info.endpoints)
     clients = Clients(endpoints, region=info.region, attempts=attempts)
     return Workplace(clients, info.outputs, Path(pipeline or info.pipeline_file))
-
-
-def _outputs(clients: Clients, stack: str) -> dict[str, str]:
-    """The outputs of a CloudFormation stack.
-
-    Raises
-    ------
-    StreamgaugeError
-        There is no such stack, or it may not be read.
-    """
-    found = find_stack(clients.cloudformation, stack)
-    if found is None:
-        raise StreamgaugeError("there is no such stack", where=f"CloudFormation stack {stack}")
-    return stack_outputs(found)

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from botocore.exceptions import EndpointConnectionError
 from commit_world import World, make_record, memory_world
+from hosts import FAST
 from scripted_kinesis import ScriptedKinesis, ScriptedShard, client_error
 
 from streamgauge.events.errors import StreamgaugeError
@@ -19,15 +20,6 @@ from streamgauge.processors.commit.ports import StoreRefused, StoreUnavailable
 from streamgauge.processors.hosts.local import LocalProgress, LocalSettings, run_local
 from streamgauge.processors.hosts.shard_reader import Gap, ReadFailed
 
-FAST = LocalSettings(
-    read_interval_s=0.001,
-    commit_interval_s=0.01,
-    max_backoff_s=0.005,
-    outage_s=0.05,
-    lease_s=0.05,
-    survey_interval_s=0.01,
-    claim_interval_s=0.001,
-)
 A, B = "shardId-000000000000", "shardId-000000000001"
 INPUT = [make_record(number) for number in range(10)]
 WITH_END = [*INPUT, make_record(10, "end")]

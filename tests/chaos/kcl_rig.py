@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from time import monotonic, sleep
+from time import monotonic
 
 import psutil
 
@@ -15,13 +15,12 @@ from chaos.rig import CLI, Rig
 
 __all__ = ["KclRig"]
 
-# A start of Java, and of a child, on a busy machine.
-_DEADLINE_S = 180.0
-_POLL_S = 0.25
-
 
 class KclRig(Rig):
     """A worker is a launcher with all that it has started. Java speaks HTTP/2, so nothing of Kinesis's is lost here."""
+
+    # A start of Java, and of a child, on a busy machine.
+    deadline_s = 180.0
 
     def __init__(self, folder: Path, seed: int, rng: Random) -> None:
         super().__init__(folder, seed, rng)
@@ -44,7 +43,7 @@ class KclRig(Rig):
             with contextlib.suppress(ProcessLookupError):
                 self._children[name].send_signal(signal.SIGTERM)
         for name in self.workers:
-            self._children[name].wait(_DEADLINE_S)
+            self._children[name].wait(self.deadline_s)
         super().close()
 
     def kill_launcher(self, number: int) -> None:
@@ -85,13 +84,6 @@ class KclRig(Rig):
         self.ended.append("zombie")
         # One is enough, and a start of Java is dear.
         self._end_worker(self.rng.choice([name, other]), signal.SIGTERM)
-
-    def wait(self, condition: Callable[[], bool], what: str) -> None:
-        until = monotonic() + _DEADLINE_S
-        while not condition():
-            self._look_after_workers()
-            assert monotonic() < until, f"waited {_DEADLINE_S:.0f} s for {what}\n{self.logs()}"
-            sleep(_POLL_S)
 
     def logs(self) -> str:
         children = sorted(self.folder.glob("kcl-*/children.log"), key=lambda path: path.stat().st_mtime)[-2:]

@@ -32,7 +32,6 @@ __all__ = ["CLI", "IN_THIS_PROCESS", "Rig"]
 
 _RATE = 400.0
 # Generous, for a busy machine.
-_DEADLINE_S = 120.0
 _POLL_S = 0.25
 # Short, so that nobody waits long for a successor; still several times what a commit takes on a busy machine.
 _LEASE = "4s"
@@ -69,6 +68,8 @@ class Weather:
 
 class Rig:
     """Everything is ended by `close`, by its pid."""
+
+    deadline_s = 120.0
 
     def __init__(self, folder: Path, seed: int, rng: Random) -> None:
         self.seed, self.rng, self.folder = seed, rng, folder
@@ -260,10 +261,10 @@ class Rig:
         return sorted(ranges, key=lambda entry: entry[1])
 
     def wait(self, condition: Callable[[], bool], what: str) -> None:
-        until = monotonic() + _DEADLINE_S
+        until = monotonic() + self.deadline_s
         while not condition():
             self._look_after_workers()
-            assert monotonic() < until, f"waited {_DEADLINE_S:.0f} s for {what}\n{self.logs()}"
+            assert monotonic() < until, f"waited {self.deadline_s:.0f} s for {what}\n{self.logs()}"
             sleep(_POLL_S)
 
     def logs(self) -> str:
@@ -329,7 +330,7 @@ class Rig:
     def _end_worker(self, name: str, by: signal.Signals) -> None:
         self.workers.remove(name)
         self._children[name].send_signal(by)
-        status = self._children[name].wait(_DEADLINE_S)
+        status = self._children[name].wait(self.deadline_s)
         assert status in (0, -by), f"{name}: exit {status}\n{self.logs()}"
 
     def _look_after_workers(self) -> None:

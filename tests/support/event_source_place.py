@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import threading
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -13,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, sleep
 
+from ministack_server import ministack_server
+
 from streamgauge.infra.clients import Clients
 from streamgauge.infra.local.event_source import RunSettings, run_event_sources
 from streamgauge.infra.local.event_source.actions import Counters, Patience
 from streamgauge.infra.local.kinesis.server import LocalKinesis
-from streamgauge.infra.local.processes import LOOPBACK, free_port, stop
-from streamgauge.infra.local.servers import launch_ministack, wait_for_server
 from streamgauge.settings import Endpoints
 
 ROLE = "arn:aws:iam::000000000000:role/processor"
@@ -152,16 +151,9 @@ class Place:
 @contextmanager
 def a_place(folder: Path) -> Iterator[Place]:
     """Both servers, and no poller."""
-    port = free_port()
-    process = launch_ministack(port, folder=folder, environment=os.environ, endpoints={})
-    url = f"http://{LOOPBACK}:{port}"
-    try:
-        wait_for_server(process, url, deadline_s=30)
-        with LocalKinesis() as kinesis:
-            endpoints = Endpoints(aws=url, kinesis=kinesis.endpoint_url)
-            yield Place(endpoints, Clients(endpoints, region="us-east-1"), folder)
-    finally:
-        stop([process], grace_s=5)
+    with ministack_server(folder) as clients, LocalKinesis() as kinesis:
+        endpoints = Endpoints(aws=clients.endpoints.aws, kinesis=kinesis.endpoint_url)
+        yield Place(endpoints, Clients(endpoints, region=clients.region), folder)
 
 
 QUICK = RunSettings(

@@ -17,7 +17,7 @@ from streamgauge.processors.commit.ports import Fenced, StoreUnavailable
 from streamgauge.processors.hosts.kcl.messages import ShardEnded, ShutdownRequested
 from streamgauge.processors.hosts.local import LocalSettings, run_local
 
-__all__ = ["Host", "KclHost", "LambdaHost", "LocalHost"]
+__all__ = ["FAST", "Host", "KclHost", "LambdaHost", "LocalHost"]
 
 FAST = LocalSettings(
     read_interval_s=0.001,

@@ -30,7 +30,7 @@ from streamgauge.infra.local.stack import StackInfo, load_stack
 from streamgauge.infra.packaging.build import build_package
 from streamgauge.infra.packaging.lock import ARCHITECTURES, PYTHON_VERSIONS, Target
 from streamgauge.infra.packaging.upload import upload_package
-from streamgauge.infra.stack_state import find_stack, stack_outputs
+from streamgauge.infra.stack_state import stack_outputs
 from streamgauge.processors.hosts.pipeline_file import load_pipeline
 
 __all__ = ["command"]
@@ -171,8 +171,7 @@ def _carried_out(
     client = site.clients.cloudformation
     if not plan.changes:
         say(f"{site} is as it should be: nothing changes")
-        found = find_stack(client, site.stack)
-        return {} if found is None else stack_outputs(found)
+        return stack_outputs(client, site.stack)
     say(f"{site}, {'a new one' if plan.is_new else 'an update'}:")
     for change in plan.changes:
         say(f"  {change}")
