@@ -41,5 +41,5 @@ def command(*, name: str, sample: str, event_type: str | None, key: str | None, 
     say(f"\nwritten: {file}, {folder / 'load.toml'}, {folder / 'schemas' / scaffold.type / '1.json'}\nnext:")
     say(f"  streamgauge demo --pipeline {file} --from-file {sample}")
     say(f"  streamgauge up --detach --pipeline {file}")
-    say("  streamgauge produce & streamgauge process")
+    say("  streamgauge produce --duration 10s")
     return 0
